@@ -1,0 +1,151 @@
+"""Domains: virtual machines, persistent or transient."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from virtsnap_protocol.method import DomainRef, Empty, Method, Params, Result, Uri, Xml
+
+DomainState = Literal[
+    "nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"
+]
+"""virDomainState, in libvirt's spelling and order (0 to 7)."""
+
+ListFlag = Literal["active", "inactive", "persistent", "transient", "has-snapshot", "no-snapshot"]
+CreateFlag = Literal["paused"]
+StartFlag = Literal["paused"]
+UndefineFlag = Literal["snapshots-metadata"]
+XmlFlag = Literal["secure", "inactive"]
+
+
+class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What one line of a listing and `dominfo` need."""
+
+    name: str
+    uuid: str
+    id: int | None
+    """Only of an active domain."""
+    state: DomainState
+    reason: str
+    """virDomainState's reason in libvirt's spelling, for instance ``booted`` or ``from snapshot``."""
+    persistent: bool
+    os_type: str
+    vcpus: int
+    max_memory: int
+    """Bytes."""
+    memory: int
+    """Bytes."""
+    snapshots: int
+    """How many snapshots the daemon keeps metadata of."""
+    current_snapshot: str | None
+    generation: int
+    """Raised by one with every change of the snapshot hierarchy."""
+    needs_attention: str | None
+    """Set when an operation was interrupted and could not be completed or undone: what to do next."""
+
+
+class DomainParams(Params, frozen=True, kw_only=True):
+    """Names one domain."""
+
+    domain: DomainRef
+    uri: Uri | None = None
+
+
+class ListParams(Params, frozen=True, kw_only=True):
+    """Which domains to list; flags of one group (active/inactive, ...) widen, groups narrow."""
+
+    uri: Uri | None = None
+    flags: list[ListFlag] = msgspec.field(default_factory=list)
+
+
+class ListResult(Result, frozen=True, kw_only=True):
+    """Domains: active ones by id, then inactive ones by name."""
+
+    domains: list[DomainInfo]
+
+
+class InfoResult(Result, frozen=True, kw_only=True):
+    """One domain."""
+
+    domain: DomainInfo
+
+
+class XmlParams(Params, frozen=True, kw_only=True):
+    """Which of a domain's definitions to show."""
+
+    domain: DomainRef
+    uri: Uri | None = None
+    flags: list[XmlFlag] = msgspec.field(default_factory=list)
+
+
+class XmlResult(Result, frozen=True, kw_only=True):
+    """A document."""
+
+    xml: str
+
+
+class DefineParams(Params, frozen=True, kw_only=True):
+    """A domain definition in libvirt's XML."""
+
+    xml: Xml
+    uri: Uri | None = None
+
+
+class CreateParams(Params, frozen=True, kw_only=True):
+    """A domain definition in libvirt's XML, to be run at once without being kept."""
+
+    xml: Xml
+    uri: Uri | None = None
+    flags: list[CreateFlag] = msgspec.field(default_factory=list)
+
+
+class StartParams(Params, frozen=True, kw_only=True):
+    """How to start a domain."""
+
+    domain: DomainRef
+    uri: Uri | None = None
+    flags: list[StartFlag] = msgspec.field(default_factory=list)
+
+
+class UndefineParams(Params, frozen=True, kw_only=True):
+    """What may go along with the definition."""
+
+    domain: DomainRef
+    uri: Uri | None = None
+    flags: list[UndefineFlag] = msgspec.field(default_factory=list)
+
+
+LIST: Final = Method("domain.list", ListParams, ListResult, reads=True, summary="List domains.")
+INFO: Final = Method(
+    "domain.info",
+    DomainParams,
+    InfoResult,
+    reads=True,
+    summary="Describe one domain: state, sizes, snapshots.",
+)
+XML: Final = Method(
+    "domain.xml", XmlParams, XmlResult, reads=True, summary="Return a domain's definition in libvirt's XML."
+)
+DEFINE: Final = Method(
+    "domain.define", DefineParams, InfoResult, summary="Define a persistent domain, or change its definition."
+)
+UNDEFINE: Final = Method(
+    "domain.undefine",
+    UndefineParams,
+    Empty,
+    summary="Forget a domain's definition; an active domain becomes transient.",
+)
+CREATE: Final = Method(
+    "domain.create", CreateParams, InfoResult, summary="Run a transient domain from its definition."
+)
+START: Final = Method("domain.start", StartParams, InfoResult, summary="Start a defined domain.")
+DESTROY: Final = Method(
+    "domain.destroy", DomainParams, Empty, summary="Stop a domain at once, as by its plug."
+)
+SHUTDOWN: Final = Method(
+    "domain.shutdown", DomainParams, Empty, summary="Ask the guest to shut down; does not wait for it."
+)
+SUSPEND: Final = Method("domain.suspend", DomainParams, Empty, summary="Pause the virtual CPUs.")
+RESUME: Final = Method("domain.resume", DomainParams, Empty, summary="Let the virtual CPUs run on.")

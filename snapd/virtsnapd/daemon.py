@@ -1,0 +1,180 @@
+"""The composition: store, drivers, listeners and sessions; how they come up, and how they go down."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from virtsnap_protocol.errors import TooBusy
+from virtsnap_protocol.messages import encode_error
+from virtsnap_protocol.methods import METHODS
+from virtsnapd.context import Hypervisor, Services
+from virtsnapd.definitions import Definitions
+from virtsnapd.dispatch import Dispatcher
+from virtsnapd.domains import DomainTable
+from virtsnapd.drivers import DRIVERS, URIS
+from virtsnapd.drivers.api import DriverContext, Unavailable
+from virtsnapd.events import EventHub
+from virtsnapd.handlers import HANDLERS
+from virtsnapd.listener import adopt_listener, close_listener, open_unix_listener, serve
+from virtsnapd.session import Session
+from virtsnapd.snapshots import settle
+from virtsnapd.store import Loaded, Store
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator
+
+    from virtsnapd.config import Config
+    from virtsnapd.stream import UnixStream
+
+log = logging.getLogger(__name__)
+
+STORE_NAME: Final = "store.sqlite"
+READ_ONLY_FD_NAME: Final = "ro"
+"""FileDescriptorName= in virtsnapd-ro.socket."""
+
+
+@asynccontextmanager
+async def open_services(config: Config) -> AsyncIterator[Services]:
+    """Open the store and the drivers, and settle what a former daemon left unfinished.
+
+    Raises:
+        StorageError: The store cannot be used; nothing was changed.
+    """
+    kept = config.limits.events_kept
+    store = await trio.to_thread.run_sync(lambda: Store.open(config.state_dir / STORE_NAME, events_kept=kept))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        loaded = await trio.to_thread.run_sync(store.load)
+        hub = EventHub(loaded, kept=kept)
+        store.start(hub.publish)
+        definitions = Definitions(dict(loaded.definitions))
+        hypervisors: dict[str, Hypervisor] = {}
+        keys = itertools.count(max((head.key for head, _ in loaded.hierarchies), default=0) + 1)
+        for scheme in config.drivers.enabled:
+            hypervisor = await _open_hypervisor(scheme, config, store, definitions, keys, loaded, stack)
+            hypervisors |= dict.fromkeys(URIS[scheme], hypervisor)
+        services = Services(
+            config=config,
+            definitions=definitions,
+            events=hub,
+            hypervisors=hypervisors,
+            default_uri=_default_uri(config, hypervisors),
+        )
+        yield services
+
+
+async def _open_hypervisor(
+    scheme: str,
+    config: Config,
+    store: Store,
+    definitions: Definitions,
+    keys: itertools.count[int],
+    loaded: Loaded,
+    stack: AsyncExitStack,
+) -> Hypervisor:
+    uri = URIS[scheme][0 if os.getuid() == 0 else -1]
+    domains = DomainTable(scheme, uri, store, definitions, keys)
+    domains.load(loaded)
+    context = DriverContext(
+        domains=domains,
+        config=config,
+        state_dir=config.state_dir / scheme,
+        runtime_dir=Path(config.daemon.runtime_dir, scheme),
+    )
+    hypervisor = Hypervisor(driver=DRIVERS[scheme](uri, context), domains=domains)
+    try:
+        await stack.enter_async_context(hypervisor.driver.running())
+    except Unavailable as reason:
+        hypervisor.reason = str(reason)
+        log.warning("driver %s is not available: %s", scheme, reason)
+        return hypervisor
+    for uuid, operation in list(domains.interrupted.items()):
+        domain = domains.get(uuid)
+        if domain is not None:
+            async with domain.lock.wait("recovery"):
+                await settle(hypervisor, domain, operation)
+    log.info("driver %s: %s, %d domains", scheme, hypervisor.driver.version or "ready", len(domains))
+    return hypervisor
+
+
+def _default_uri(config: Config, hypervisors: dict[str, Hypervisor]) -> str:
+    wanted = config.default_uris(os.getuid())
+    usable = [uri for uri in wanted if uri in hypervisors and hypervisors[uri].reason is None]
+    return (usable or list(wanted))[0]
+
+
+class Daemon:
+    """Serves clients until it is told to stop."""
+
+    def __init__(self, config: Config, services: Services) -> None:
+        self._config = config
+        self._services = services
+        self._dispatcher = Dispatcher(HANDLERS, METHODS)
+        self._places = trio.Semaphore(config.limits.clients)
+        self._stop = trio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop: no new clients, a deadline for the calls that are under way. Guests keep running."""
+        self._stop.set()
+
+    @asynccontextmanager
+    async def listening(self, adopted: dict[str, int]) -> AsyncIterator[list[tuple[socket.socket, bool]]]:
+        """Yield the listeners, each with whether it is the read-only one: those handed over, else our own.
+
+        Raises:
+            OperationFailed, SystemFailure: Somebody listens there already, or the system refuses.
+        """
+        if adopted:
+            sockets = [(adopt_listener(fd), name == READ_ONLY_FD_NAME) for name, fd in adopted.items()]
+            try:
+                yield sockets
+            finally:
+                for listener, _ in sockets:
+                    listener.close()
+            return
+        config = self._config
+        own: list[tuple[socket.socket, bool]] = []
+        try:
+            own.append((open_unix_listener(config.socket, 0o660, config.daemon.group), False))
+            own.append((open_unix_listener(config.read_only_socket, 0o666), True))
+            yield own
+        finally:
+            for listener, _ in own:
+                close_listener(listener)
+
+    async def serve(self, listeners: list[tuple[socket.socket, bool]]) -> None:
+        """Serve clients until `stop`; then wait for calls that change something, up to the configured grace."""
+        async with trio.open_nursery() as clients:
+            async with trio.open_nursery() as work:
+                async with trio.open_nursery() as accepting:
+                    for listener, read_only in listeners:
+                        accepting.start_soon(self._accept, listener, clients, work, read_only)
+                    await self._stop.wait()
+                    accepting.cancel_scope.cancel()
+                self._services.stopping = True  # from here on changes are refused, and `work` only shrinks
+                if work.child_tasks:
+                    log.info("stopping: %d calls are under way", len(work.child_tasks))
+                work.cancel_scope.deadline = trio.current_time() + self._config.daemon.grace_seconds
+            clients.cancel_scope.cancel()
+
+    async def _accept(
+        self, listener: socket.socket, clients: trio.Nursery, work: trio.Nursery, read_only: object
+    ) -> None:
+        async def handle(stream: UnixStream) -> None:
+            session = Session(stream, self._dispatcher, self._services, work, read_only=bool(read_only))
+            await session.run()
+
+        await serve(listener, handle, clients, self._places, self._refuse)
+
+    def _refuse(self, stream: UnixStream) -> None:
+        limit = self._config.limits.clients
+        refusal = TooBusy(f"{limit} clients are connected already", remedy="try again later")
+        stream.send_nowait(encode_error(None, refusal) + b"\n")

@@ -1,0 +1,97 @@
+"""From a call to its handler and back to an answer or an error: the one place that knows all methods.
+
+A handler that only reads memory is a plain function: it answers at once, inside the task that reads the socket,
+which is what makes a small call cheap. A handler that waits is a coroutine function, and gets a task of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from virtsnap_protocol.errors import InternalFault, MethodNotFound
+from virtsnap_protocol.method import Method, Params, Result
+from virtsnapd.access import require_write
+from virtsnapd.context import Context
+from virtsnapd.validation import explain
+
+if TYPE_CHECKING:
+    from virtsnap_protocol.messages import Call
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=Params)
+R = TypeVar("R", bound=Result)
+Handler: TypeAlias = Callable[[Context, P], R | Coroutine[Any, Any, R]]
+
+NO_PARAMS: Final = b"{}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and what answers it."""
+
+    method: Method[Any, Any]
+    handler: Handler[Any, Any]
+
+
+def handles(method: Method[P, R]) -> Callable[[Handler[P, R]], Route]:
+    """Make a function the handler of `method`; the type checker sees that parameters and result agree."""
+    return lambda handler: Route(method, handler)
+
+
+class Dispatcher:
+    """Finds, checks, decodes and calls."""
+
+    def __init__(self, routes: Iterable[Route], methods: Iterable[Method[Any, Any]]) -> None:
+        routes = tuple(routes)
+        self._routes = {route.method.name: route for route in routes}
+        wanted, given = {method.name for method in methods}, set(self._routes)
+        if wanted != given or len(routes) != len(given):
+            raise TypeError(
+                f"methods and handlers differ: {sorted(wanted ^ given) or 'a method has two handlers'}"
+            )
+
+    def call(self, context: Context, call: Call) -> Result | Coroutine[Any, Any, Result]:
+        """Return the answer, or what will produce it.
+
+        Raises:
+            MethodNotFound: No such method.
+            OperationDenied: A change over the read-only socket.
+            InvalidParams: Every violation, with its path.
+            Error: The handler's refusal.
+        """
+        route = self._routes.get(call.method)
+        if route is None:
+            raise MethodNotFound(f"no method '{call.method}'", remedy="rpc.discover lists the methods")
+        method = route.method
+        if not method.reads:
+            require_write(context.caller, method.name)
+        params = NO_PARAMS if call.params is None else call.params
+        try:
+            decoded = method.decode_params.decode(params)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise explain(method, bytes(params), str(error)) from error
+        answer: Result | Coroutine[Any, Any, Result] = route.handler(context, decoded)
+        return answer
+
+    def is_change(self, call: Call) -> bool:
+        """Whether the call changes something, so that it is carried through though its caller vanishes."""
+        route = self._routes.get(call.method)
+        return route is not None and not route.method.reads
+
+
+def unforeseen(call: Call, error: Exception) -> InternalFault:
+    """Log a defect with its traceback; return what the caller is told: a reference, no details."""
+    reference = secrets.token_hex(4)
+    log.error("defect %s in %s", reference, call.method, exc_info=error)
+    return InternalFault(
+        f"defect of the daemon; its log has the details under {reference}",
+        details={"reference": reference},
+        remedy="please report it with the log's lines",
+    )

@@ -1,0 +1,437 @@
+"""The domains that the daemon keeps for drivers whose hypervisor has no database of its own.
+
+A driver reports what became of a guest (`started`, `changed`, `stopped`); the table makes it durable, announces it
+and then changes what callers see, in this order. The caller of every changing method holds the domain's lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from virtsnap_protocol.errors import DomainExists, DomainNotFound, OperationInvalid
+from virtsnap_protocol.methods.event import Event, EventKind, Lifecycle
+from virtsnapd.hierarchies import Hierarchy
+from virtsnapd.locks import DomainLock
+from virtsnapd.store import DomainRow, HierarchyRow, Loaded, OperationRow, Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from virtsnap_protocol.methods.domain import DomainState
+    from virtsnapd.definitions import Definitions
+    from virtsnapd.models.domain import DomainDefinition
+    from virtsnapd.models.forest import Change
+
+
+@dataclass(kw_only=True)
+class Domain:
+    """One virtual machine as callers see it."""
+
+    row: DomainRow
+    uri: str
+    hierarchy: Hierarchy
+    definitions: Definitions
+    lock: DomainLock
+
+    @property
+    def name(self) -> str:
+        """Its name, unique within the driver."""
+        return self.row.name
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID, canonical and lower-case."""
+        return self.row.uuid
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it is defined, and so outlives its guest."""
+        return self.row.definition is not None
+
+    @property
+    def active(self) -> bool:
+        """Whether a guest exists, running or paused."""
+        return self.row.live is not None
+
+    @property
+    def definition(self) -> DomainDefinition:
+        """What the guest runs with, or would start with."""
+        return self.definitions.parsed(self.row.live or self.row.definition or "")
+
+    @property
+    def persistent_definition(self) -> DomainDefinition:
+        """What the next start uses; of a transient domain what it runs with."""
+        return self.definitions.parsed(self.row.definition or self.row.live or "")
+
+    def xml(self, *, inactive: bool, secure: bool) -> str:
+        """Return libvirt's XML of the live definition, or (`inactive`) of the persistent one."""
+        if self.active and not inactive:
+            return self.definition.format(secure=secure, id=self.row.id)
+        return self.definitions.text(self.row.definition or self.row.live or "", secure=secure)
+
+    def event(
+        self,
+        kind: EventKind,
+        *,
+        snapshot: str | None = None,
+        parent: str | None = None,
+        generation: int | None = None,
+    ) -> Event:
+        """Return an event about this domain, to be written with the change that it announces."""
+        return Event(
+            epoch="",
+            seq=0,
+            time=int(time.time()),
+            kind=kind,
+            uri=self.uri,
+            domain=self.name,
+            uuid=self.uuid,
+            id=self.row.id,
+            snapshot=snapshot,
+            parent=parent,
+            generation=generation,
+        )
+
+    def lifecycle(self, event: Lifecycle, detail: str) -> Event:
+        """Return libvirt's lifecycle event with its detail's spelling."""
+        return Event(
+            epoch="",
+            seq=0,
+            time=int(time.time()),
+            kind="domain.lifecycle",
+            uri=self.uri,
+            domain=self.name,
+            uuid=self.uuid,
+            id=self.row.id,
+            lifecycle=event,
+            detail=detail,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """What became of a guest: the new state, and the lifecycle events that tell of it."""
+
+    state: DomainState
+    reason: str
+    events: tuple[tuple[Lifecycle, str], ...] = ()
+
+
+class DomainTable:
+    """All domains of one driver."""
+
+    def __init__(
+        self, scheme: str, uri: str, store: Store, definitions: Definitions, keys: Iterator[int]
+    ) -> None:
+        self.scheme = scheme
+        self.uri = uri
+        self.definitions = definitions
+        self._store = store
+        self._keys = keys
+        self._by_uuid: dict[str, Domain] = {}
+        self._by_name: dict[str, Domain] = {}
+        self._by_id: dict[int, Domain] = {}
+        self._ids = itertools.count(1)
+        self._claimed: set[str] = set()
+        """Names and UUIDs of domains that are being made."""
+        self.interrupted: dict[str, OperationRow] = {}
+        """Operations that a former daemon began, by the domain's UUID; taken out as they are settled."""
+
+    def load(self, loaded: Loaded) -> None:
+        """Take over what the store holds of this driver's domains."""
+        heads = {head.uuid: (head, found) for head, found in loaded.hierarchies if head.driver == self.scheme}
+        for row in loaded.domains:
+            if row.driver == self.scheme:
+                head, snapshots = heads.get(row.uuid) or (self._new_head(row.uuid), [])
+                self._insert(self._domain(row, Hierarchy(head, snapshots)))
+        self._ids = itertools.count(max(self._by_id, default=0) + 1)
+        self.interrupted = {o.uuid: o for o in loaded.operations if o.driver == self.scheme}
+
+    def __iter__(self) -> Iterator[Domain]:
+        """Yield the domains there are now."""
+        return iter(list(self._by_uuid.values()))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._by_uuid)
+
+    def find(self, ref: str) -> Domain:
+        """Return the domain with this id (of an active one), UUID or name, tried as virsh does.
+
+        Raises:
+            DomainNotFound: There is none.
+        """
+        domain = self._by_id.get(int(ref)) if ref.isascii() and ref.isdigit() else None
+        domain = domain or self._by_uuid.get(ref.lower()) or self._by_name.get(ref)
+        if domain is None:
+            raise DomainNotFound(f"no domain with matching name '{ref}'", domain=ref)
+        return domain
+
+    def get(self, uuid: str) -> Domain | None:
+        """Return the domain with this UUID, if there is one."""
+        return self._by_uuid.get(uuid)
+
+    @contextmanager
+    def claim(self, definition: DomainDefinition) -> Iterator[Domain | None]:
+        """Reserve the definition's name and UUID while it is being made real.
+
+        Yields the domain that the definition is of, or None when both are free.
+
+        Raises:
+            DomainExists: Another domain has the name or the UUID (virDomainObjListAdd), or is just getting it.
+        """
+        by_uuid, by_name = self._by_uuid.get(definition.uuid), self._by_name.get(definition.name)
+        if by_uuid is not None and by_uuid.name != definition.name:
+            raise DomainExists(
+                f"domain '{by_uuid.name}' is already defined with uuid {by_uuid.uuid}", domain=by_uuid.name
+            )
+        if by_name is not None and by_uuid is None:
+            raise DomainExists(
+                f"domain '{by_name.name}' already exists with uuid {by_name.uuid}", domain=by_name.name
+            )
+        if by_uuid is not None:
+            yield by_uuid
+            return
+        wanted = {definition.name, definition.uuid}
+        if wanted & self._claimed:
+            raise DomainExists(f"domain '{definition.name}' is just being made", domain=definition.name)
+        self._claimed |= wanted
+        try:
+            yield None
+        finally:
+            self._claimed -= wanted
+
+    async def define(self, definition: DomainDefinition, *, domain: Domain | None = None) -> Domain:
+        """Keep a persistent definition, of a new domain (None) or instead of the former one of `domain`."""
+        transaction = Transaction()
+        digest = self.definitions.keep(transaction, definition)
+        if domain is None:
+            domain = self._new(definition, definition_digest=digest)
+            transaction.event(domain.lifecycle("defined", "added"))
+            self._write(transaction, domain, domain.row, insert=True)
+        else:
+            transaction.event(domain.lifecycle("defined", "updated"))
+            self._write(transaction, domain, _replaced(domain.row, definition=digest))
+        await self._store.commit(transaction)
+        return domain
+
+    async def undefine(self, domain: Domain) -> None:
+        """Forget the persistent definition; an inactive domain goes with its hierarchy's metadata."""
+        transaction = Transaction()
+        if domain.active:
+            self._write(transaction, domain, _replaced(domain.row, definition=None))
+        else:
+            self._remove(transaction, domain)
+        transaction.event(domain.lifecycle("undefined", "removed"))
+        await self._store.commit(transaction)
+
+    async def starting(
+        self, definition: DomainDefinition, *, domain: Domain | None, runtime: bytes
+    ) -> Domain:
+        """Record, before any virtual CPU runs, that a guest exists: a daemon that dies now will find it again.
+
+        `domain` is None for a new transient one. The guest is paused and nobody is told yet.
+        """
+        transaction = Transaction()
+        digest = self.definitions.keep(transaction, definition)
+        new = domain is None
+        domain = domain or self._new(definition, live_digest=digest)
+        row = _replaced(
+            domain.row, live=digest, id=next(self._ids), state="paused", reason="starting up", runtime=runtime
+        )
+        self._write(transaction, domain, row, insert=new)
+        await self._store.commit(transaction)
+        return domain
+
+    async def changed(
+        self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
+    ) -> None:
+        """Record a new state of a domain whose guest goes on to exist."""
+        transaction = transaction or Transaction()
+        self._write(
+            transaction, domain, _replaced(domain.row, state=transition.state, reason=transition.reason)
+        )
+        self._announce(transaction, domain, transition)
+        await self._store.commit(transaction)
+
+    async def stopped(
+        self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
+    ) -> None:
+        """Record that the guest is gone. A transient domain goes with it, and so does its hierarchy's metadata."""
+        transaction = transaction or Transaction()
+        self._announce(transaction, domain, transition)
+        if domain.persistent:
+            row = _replaced(
+                domain.row, live=None, id=None, state=transition.state, reason=transition.reason, runtime=None
+            )
+            self._write(transaction, domain, row)
+        else:
+            self._remove(transaction, domain)
+        await self._store.commit(transaction)
+
+    async def reverted(
+        self,
+        transaction: Transaction,
+        domain: Domain,
+        transition: Transition,
+        *,
+        persistent: str | None,
+        live: str | None,
+        runtime: bytes | None,
+    ) -> None:
+        """Record a revert: definitions (digests), guest and state all at once, with the rest of `transaction`."""
+        running_on = runtime is not None and runtime == domain.row.runtime
+        number = domain.row.id if running_on else next(self._ids) if runtime is not None else None
+        row = _replaced(
+            domain.row,
+            definition=persistent,
+            live=live,
+            id=number,
+            state=transition.state,
+            reason=transition.reason,
+            runtime=runtime,
+            attention=None,
+        )
+        self._announce(transaction, domain, transition)
+        self._write(transaction, domain, row)
+        await self._store.commit(transaction)
+
+    async def record(self, domain: Domain, change: Change, *events: tuple[EventKind, str | None]) -> None:
+        """Record a change of the hierarchy, announced by these kinds of events about these snapshots."""
+        transaction = Transaction()
+        self.note(transaction, domain, change, *events)
+        await self._store.commit(transaction)
+
+    def note(
+        self, transaction: Transaction, domain: Domain, change: Change, *events: tuple[EventKind, str | None]
+    ) -> None:
+        """Make a change of the hierarchy and its events part of a larger transaction."""
+        generation = domain.hierarchy.record(transaction, change)
+        parents = {snapshot.name: snapshot.parent for snapshot in change.put}
+        for kind, name in events:
+            parent = parents.get(name) if name else None
+            transaction.event(domain.event(kind, snapshot=name, parent=parent, generation=generation))
+
+    async def begin(self, domain: Domain, operation: OperationRow) -> None:
+        """Write down what is about to be done to the domain's data."""
+        transaction = Transaction()
+        transaction.put_operation(operation)
+        await self._store.commit(transaction)
+
+    def end(self, transaction: Transaction, domain: Domain) -> None:
+        """Make the end of the operation that `begin` wrote down part of the transaction."""
+        transaction.delete_operation(self.scheme, domain.uuid)
+        transaction.on_durable(partial(self.interrupted.pop, domain.uuid, None))
+
+    def attention(self, transaction: Transaction, domain: Domain, what: str | None) -> None:
+        """Make a note that somebody must look after the domain, or its removal, part of the transaction."""
+        self._write(transaction, domain, _replaced(domain.row, attention=what))
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Make a transaction that was put together from the parts above durable."""
+        await self._store.commit(transaction)
+
+    # --- parts ---
+
+    def _new(
+        self,
+        definition: DomainDefinition,
+        *,
+        definition_digest: str | None = None,
+        live_digest: str | None = None,
+    ) -> Domain:
+        row = DomainRow(
+            driver=self.scheme,
+            uuid=definition.uuid,
+            name=definition.name,
+            definition=definition_digest,
+            live=live_digest,
+            id=None,
+            state="shutoff",
+            reason="unknown",
+            runtime=None,
+            attention=None,
+        )
+        return self._domain(row, Hierarchy(self._new_head(row.uuid)))
+
+    def _domain(self, row: DomainRow, hierarchy: Hierarchy) -> Domain:
+        return Domain(
+            row=row,
+            uri=self.uri,
+            hierarchy=hierarchy,
+            definitions=self.definitions,
+            lock=DomainLock(row.name),
+        )
+
+    def _new_head(self, uuid: str) -> HierarchyRow:
+        return HierarchyRow(key=next(self._keys), driver=self.scheme, uuid=uuid, current=None, generation=0)
+
+    def _announce(self, transaction: Transaction, domain: Domain, transition: Transition) -> None:
+        for event, detail in transition.events:
+            transaction.event(domain.lifecycle(event, detail))
+
+    def _write(
+        self, transaction: Transaction, domain: Domain, row: DomainRow, *, insert: bool = False
+    ) -> None:
+        transaction.put_domain(row)
+
+        def apply() -> None:
+            if domain.row.id is not None:
+                self._by_id.pop(domain.row.id, None)
+            domain.row = row
+            if insert or row.id is not None:
+                self._insert(domain)
+
+        transaction.on_durable(apply)
+
+    def _remove(self, transaction: Transaction, domain: Domain) -> None:
+        if len(domain.hierarchy.forest):
+            generation = domain.hierarchy.generation + 1
+            transaction.event(domain.event("snapshot.discarded", generation=generation))
+        domain.hierarchy.forget(transaction)
+        transaction.delete_domain(self.scheme, domain.uuid)
+        transaction.delete_operation(self.scheme, domain.uuid)
+
+        def apply() -> None:
+            del self._by_uuid[domain.uuid], self._by_name[domain.name]
+            if domain.row.id is not None:
+                self._by_id.pop(domain.row.id, None)
+
+        transaction.on_durable(apply)
+
+    def _insert(self, domain: Domain) -> None:
+        self._by_uuid[domain.uuid] = domain
+        self._by_name[domain.name] = domain
+        if domain.row.id is not None:
+            self._by_id[domain.row.id] = domain
+
+
+def require_active(domain: Domain) -> None:
+    """Refuse an operation that needs a guest.
+
+    Raises:
+        OperationInvalid: The domain is not running.
+    """
+    if not domain.active:
+        raise OperationInvalid("domain is not running", domain=domain.name)
+
+
+def require_inactive(domain: Domain) -> None:
+    """Refuse to start what runs already.
+
+    Raises:
+        OperationInvalid: The domain is running.
+    """
+    if domain.active:
+        raise OperationInvalid("domain is already running", domain=domain.name)
+
+
+def _replaced(row: DomainRow, **changes: object) -> DomainRow:
+    return msgspec.structs.replace(row, **changes)

@@ -1,0 +1,204 @@
+"""What a hypervisor driver is: the primitives it supplies, and what it is given.
+
+Rules that do not depend on a hypervisor (flags and their exclusions, redefine, the forest, current, listing,
+metadata-only deletion) live above the drivers, once. The caller of every method that changes something holds the
+domain's lock; a driver never takes it, except that a guest which ends by itself is reported under
+``domain.lock.wait``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+from virtsnap_protocol.errors import NoSupport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
+    from virtsnapd.config import Config
+    from virtsnapd.domains import Domain, DomainTable, Transition
+    from virtsnapd.models.domain import DomainDefinition
+    from virtsnapd.models.snapshot import Snapshot
+
+
+class Capability(StrEnum):
+    """What a driver may be able to do; computed from the methods it overrides."""
+
+    DEFINE = "domain-define"
+    CREATE = "domain-create"
+    SHUTDOWN = "domain-shutdown"
+    SUSPEND = "domain-suspend"
+    TAKE = "snapshot-take"
+    REVERT = "snapshot-revert"
+    DISCARD = "snapshot-delete"
+    REDEFINE = "snapshot-redefine"
+    NO_METADATA = "snapshot-no-metadata"
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONAL: Final[dict[str, Capability]] = {}
+"""Which capability overriding a method of `Driver` gives, by the method's name."""
+
+
+def optional(capability: Capability) -> Callable[[F], F]:
+    """Mark a method of `Driver` that a driver may leave out; overriding it gives the capability."""
+
+    def mark(method: F) -> F:
+        _OPTIONAL[method.__name__] = capability
+        return method
+
+    return mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverContext:
+    """What a driver is given when it is opened."""
+
+    domains: DomainTable
+    config: Config
+    state_dir: Path
+    """The driver's own folder for what must survive a restart of the host."""
+    runtime_dir: Path
+    """The driver's own folder for sockets and the like; its path is short."""
+
+
+class Unavailable(Exception):
+    """Raised by `Driver.running`: this hypervisor cannot be used here; the argument says why."""
+
+
+class Driver(ABC):
+    """One hypervisor, as the daemon sees it."""
+
+    scheme: ClassVar[str]
+    """The first part of its URIs."""
+    title: ClassVar[str]
+    """Its name for people."""
+    domain_types: ClassVar[frozenset[str]]
+    """Values of ``<domain type=...>`` that it accepts."""
+    create_flags: ClassVar[frozenset[CreateFlag]]
+    """Flags of snapshot.create that it honours."""
+    revert_flags: ClassVar[frozenset[RevertFlag]]
+    """Flags of snapshot.revert that it honours."""
+
+    def __init__(self, uri: str, context: DriverContext) -> None:
+        self.uri = uri
+        self.context = context
+        self.version: str | None = None
+
+    @classmethod
+    def capabilities(cls) -> frozenset[Capability]:
+        """Return what this driver can do, from what it overrides and the flags it honours."""
+        found = {c for name, c in _OPTIONAL.items() if getattr(cls, name) is not getattr(Driver, name)}
+        found |= {Capability.REDEFINE} if "redefine" in cls.create_flags else set()
+        found |= {Capability.NO_METADATA} if "no-metadata" in cls.create_flags else set()
+        return frozenset(found)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be open: find the guests of a former daemon, watch them, and let them be when the block ends.
+
+        Raises:
+            Unavailable: The hypervisor is missing or unusable on this host.
+        """
+        yield
+
+    # --- domains ---
+
+    @abstractmethod
+    def prepare(self, definition: DomainDefinition) -> DomainDefinition:
+        """Return the definition with everything pinned that a guest must find again (machine type, addresses).
+
+        Raises:
+            ConfigUnsupported: `problems` names every element that cannot be honoured; nothing is dropped silently.
+        """
+
+    @abstractmethod
+    async def start(self, domain: Domain | None, definition: DomainDefinition) -> Domain:
+        """Start a guest, paused: of `domain`, or (None) of a new transient one; return the domain.
+
+        ``domains.starting`` is called before any virtual CPU could run, so that a guest never exists unrecorded.
+
+        Raises:
+            HypervisorError: It did not start; nothing of it is left.
+        """
+
+    @abstractmethod
+    async def destroy(self, domain: Domain, transition: Transition) -> None:
+        """End the guest at once and report `transition`."""
+
+    @optional(Capability.SHUTDOWN)
+    async def shutdown(self, domain: Domain) -> None:
+        """Ask the guest to end by itself; its end is reported when it comes."""
+        raise self._unsupported(Capability.SHUTDOWN)
+
+    @optional(Capability.SUSPEND)
+    async def suspend(self, domain: Domain) -> None:
+        """Pause the virtual CPUs, without reporting it (the caller does)."""
+        raise self._unsupported(Capability.SUSPEND)
+
+    @optional(Capability.SUSPEND)
+    async def resume(self, domain: Domain) -> None:
+        """Let the virtual CPUs run, without reporting it (the caller does)."""
+        raise self._unsupported(Capability.SUSPEND)
+
+    # --- snapshots ---
+
+    def check_snapshot_name(self, name: str) -> None:  # noqa: B027 - any name will do unless a driver says otherwise
+        """Refuse a name that this driver cannot keep a snapshot under.
+
+        Raises:
+            XmlDetail: As libvirt's qemu driver does for names with a slash or a leading dot.
+        """
+
+    def check_redefine_state(self, snapshot: Snapshot) -> None:  # noqa: B027 - likewise any state
+        """Refuse to record a state that a guest of this driver cannot have.
+
+        Raises:
+            InternalError, OperationUnsupported: As libvirt's qemu driver does.
+        """
+
+    @optional(Capability.TAKE)
+    async def check_take(self, domain: Domain, snapshot: Snapshot) -> None:
+        """Refuse a snapshot that cannot be taken, before anything is touched."""
+        raise self._unsupported(Capability.TAKE)
+
+    @optional(Capability.TAKE)
+    async def take(self, domain: Domain, snapshot: Snapshot) -> None:
+        """Save the domain's state as `snapshot`; the guest then goes on as it was.
+
+        All disks and the memory, or nothing: on any failure no trace is left in the data, and a guest that ran
+        runs. Not undone by a cancelled caller: a cancellation waits for the end and then removes the snapshot.
+        """
+        raise self._unsupported(Capability.TAKE)
+
+    @optional(Capability.REVERT)
+    async def check_revert(self, domain: Domain, snapshot: Snapshot) -> None:
+        """Refuse a revert that cannot succeed (data missing), before anything is touched."""
+        raise self._unsupported(Capability.REVERT)
+
+    @optional(Capability.REVERT)
+    async def revert(
+        self, domain: Domain, snapshot: Snapshot, definition: DomainDefinition, *, active: bool
+    ) -> bytes | None:
+        """Bring the domain's data back to `snapshot`, under `definition`; repeating it gives the same result.
+
+        With `active` a guest exists afterwards, paused (with the snapshot's memory, or cold where it has none);
+        the return value is its runtime record. Without, no guest exists and None is returned. Reports nothing:
+        the caller records the whole revert at once.
+        """
+        raise self._unsupported(Capability.REVERT)
+
+    @optional(Capability.DISCARD)
+    async def discard(self, domain: Domain, snapshot: Snapshot) -> None:
+        """Remove the snapshot's data; succeeds when there is none any more."""
+        raise self._unsupported(Capability.DISCARD)
+
+    def _unsupported(self, capability: Capability) -> NoSupport:
+        return NoSupport(f"{capability} (driver {self.scheme})", details={"capability": str(capability)})

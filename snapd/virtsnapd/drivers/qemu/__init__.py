@@ -1,0 +1,1 @@
+"""The QEMU driver: real guests over QMP, their disks through qemu-img."""

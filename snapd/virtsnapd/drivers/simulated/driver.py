@@ -1,0 +1,127 @@
+"""The simulated hypervisor (``test:///default``): deterministic, in memory, every flag, failures on demand."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, ClassVar, Final, get_args
+
+from typing_extensions import override
+
+from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
+from virtsnapd.domains import Domain, Transition
+from virtsnapd.drivers.api import Driver, DriverContext
+from virtsnapd.drivers.simulated.faults import Faults
+from virtsnapd.models.domain import DomainDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from virtsnapd.models.snapshot import Snapshot
+
+RUNTIME: Final = b"simulated"
+"""A simulated guest needs no record to be found again: like a real one it goes on when the daemon restarts."""
+
+
+@dataclass
+class Contents:
+    """What a guest has in its memory and on its disks: one number each, which tests can tell apart."""
+
+    memory: int = 0
+    disks: int = 0
+    saved: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Memory and disks by the snapshot's name, as an internal snapshot keeps them inside the image."""
+
+
+class SimulatedDriver(Driver):
+    """libvirt's test driver, honouring every flag."""
+
+    scheme = "test"
+    title = "simulated"
+    domain_types = frozenset({"test"})
+    create_flags: ClassVar[frozenset[CreateFlag]] = frozenset(get_args(CreateFlag))
+    revert_flags: ClassVar[frozenset[RevertFlag]] = frozenset(get_args(RevertFlag))
+
+    def __init__(self, uri: str, context: DriverContext) -> None:
+        super().__init__(uri, context)
+        self.faults = Faults()
+        self._contents: dict[str, Contents] = {}
+
+    @override
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        if not len(self.context.domains):
+            await self._make_default_domain()
+        yield
+
+    async def _make_default_domain(self) -> None:
+        text = resources.files(__package__).joinpath("default.xml").read_text()
+        definition = DomainDefinition.parse(text)
+        domains = self.context.domains
+        domain = await domains.define(definition)
+        await domains.starting(definition, domain=domain, runtime=RUNTIME)
+        await domains.changed(domain, Transition(state="running", reason="unknown"))
+
+    def contents(self, domain: Domain) -> Contents:
+        """Return what the domain's guest holds; tests write it as a guest would."""
+        return self._contents.setdefault(domain.uuid, Contents())
+
+    @override
+    def prepare(self, definition: DomainDefinition) -> DomainDefinition:
+        return definition
+
+    @override
+    async def start(self, domain: Domain | None, definition: DomainDefinition) -> Domain:
+        await self.faults.reach("start")
+        domain = await self.context.domains.starting(definition, domain=domain, runtime=RUNTIME)
+        self.contents(domain).memory = 0
+        return domain
+
+    @override
+    async def destroy(self, domain: Domain, transition: Transition) -> None:
+        await self.faults.reach("destroy")
+        await self.context.domains.stopped(domain, transition)
+
+    @override
+    async def shutdown(self, domain: Domain) -> None:
+        await self.faults.reach("shutdown")
+        stopped = Transition(state="shutoff", reason="shutdown", events=(("stopped", "shutdown"),))
+        await self.context.domains.stopped(domain, stopped)
+
+    @override
+    async def suspend(self, domain: Domain) -> None:
+        await self.faults.reach("suspend")
+
+    @override
+    async def resume(self, domain: Domain) -> None:
+        await self.faults.reach("resume")
+
+    @override
+    async def check_take(self, domain: Domain, snapshot: Snapshot) -> None:
+        pass
+
+    @override
+    async def take(self, domain: Domain, snapshot: Snapshot) -> None:
+        await self.faults.reach("take")
+        contents = self.contents(domain)
+        contents.saved[snapshot.name] = (contents.memory, contents.disks)
+
+    @override
+    async def check_revert(self, domain: Domain, snapshot: Snapshot) -> None:
+        pass  # as in libvirt's test driver a redefined snapshot needs no data
+
+    @override
+    async def revert(
+        self, domain: Domain, snapshot: Snapshot, definition: DomainDefinition, *, active: bool
+    ) -> bytes | None:
+        await self.faults.reach("revert")
+        contents = self.contents(domain)
+        memory, contents.disks = contents.saved.get(snapshot.name, (0, contents.disks))
+        contents.memory = memory if active and snapshot.memory != "no" else 0
+        return RUNTIME if active else None
+
+    @override
+    async def discard(self, domain: Domain, snapshot: Snapshot) -> None:
+        await self.faults.reach("discard")
+        self.contents(domain).saved.pop(snapshot.name, None)

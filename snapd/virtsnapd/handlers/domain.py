@@ -1,0 +1,219 @@
+"""Domains: parse, lock, ask the driver, answer."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from virtsnap_protocol.errors import Error, OperationInvalid
+from virtsnap_protocol.method import Empty
+from virtsnap_protocol.methods import domain as methods
+from virtsnapd.access import require_secrets
+from virtsnapd.dispatch import handles
+from virtsnapd.domains import Domain, Transition, require_active, require_inactive
+from virtsnapd.models.domain import DomainDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from virtsnapd.context import Context, Hypervisor
+
+BOOTED: Final = Transition(state="running", reason="booted", events=(("started", "booted"),))
+STARTED_PAUSED: Final = Transition(
+    state="paused", reason="user", events=(("started", "booted"), ("suspended", "paused"))
+)
+START_FAILED: Final = Transition(state="shutoff", reason="failed", events=(("stopped", "failed"),))
+DESTROYED: Final = Transition(state="shutoff", reason="destroyed", events=(("stopped", "destroyed"),))
+SUSPENDED: Final = Transition(state="paused", reason="user", events=(("suspended", "paused"),))
+RESUMED: Final = Transition(state="running", reason="unpaused", events=(("resumed", "unpaused"),))
+
+
+def describe(domain: Domain) -> methods.DomainInfo:
+    """Return what callers are told of a domain."""
+    definition, hierarchy = domain.definition, domain.hierarchy
+    return methods.DomainInfo(
+        name=domain.name,
+        uuid=domain.uuid,
+        id=domain.row.id,
+        state=domain.row.state,
+        reason=domain.row.reason,
+        persistent=domain.persistent,
+        os_type=definition.os_type,
+        vcpus=definition.vcpus,
+        max_memory=definition.max_memory,
+        memory=definition.memory,
+        snapshots=len(hierarchy.forest),
+        current_snapshot=hierarchy.forest.current,
+        generation=hierarchy.generation,
+        needs_attention=domain.row.attention,
+    )
+
+
+@handles(methods.LIST)
+def list_domains(context: Context, params: methods.ListParams) -> methods.ListResult:
+    """List domains: active ones by id, then inactive ones by name."""
+    wanted = [d for d in context.hypervisor(params.uri).domains if _selected(d, set(params.flags))]
+    active = sorted((d for d in wanted if d.active), key=lambda d: d.row.id or 0)
+    inactive = sorted((d for d in wanted if not d.active), key=lambda d: d.name)
+    return methods.ListResult(domains=[describe(domain) for domain in active + inactive])
+
+
+def _selected(domain: Domain, flags: Collection[methods.ListFlag]) -> bool:
+    facts: tuple[tuple[methods.ListFlag, methods.ListFlag, bool], ...] = (
+        ("active", "inactive", domain.active),
+        ("persistent", "transient", domain.persistent),
+        ("has-snapshot", "no-snapshot", len(domain.hierarchy.forest) > 0),
+    )
+    # a group of which neither word was given does not filter
+    return all((yes if fact else no) in flags or not {yes, no} & set(flags) for yes, no, fact in facts)
+
+
+@handles(methods.INFO)
+def info(context: Context, params: methods.DomainParams) -> methods.InfoResult:
+    """Describe one domain."""
+    _, domain = context.domain(params.uri, params.domain)
+    return methods.InfoResult(domain=describe(domain))
+
+
+@handles(methods.XML)
+def xml(context: Context, params: methods.XmlParams) -> methods.XmlResult:
+    """Return a domain's definition."""
+    require_secrets(context.caller, methods.XML.name, params.flags)
+    _, domain = context.domain(params.uri, params.domain)
+    return methods.XmlResult(
+        xml=domain.xml(inactive="inactive" in params.flags, secure="secure" in params.flags)
+    )
+
+
+@handles(methods.DEFINE)
+async def define(context: Context, params: methods.DefineParams) -> methods.InfoResult:
+    """Define a persistent domain, or change its definition."""
+    hypervisor = context.hypervisor(params.uri)
+    definition = _prepared(hypervisor, params.xml)
+    with hypervisor.domains.claim(definition) as existing:
+        if existing is None:
+            domain = await hypervisor.domains.define(definition)
+        else:
+            async with existing.lock.hold(methods.DEFINE.name, who=str(context.caller), long=False):
+                domain = await hypervisor.domains.define(definition, domain=existing)
+    return methods.InfoResult(domain=describe(domain))
+
+
+@handles(methods.UNDEFINE)
+async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
+    """Forget a domain's definition."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.UNDEFINE.name, who=str(context.caller), long=False):
+        if not domain.persistent:
+            raise OperationInvalid("cannot undefine transient domain", domain=domain.name)
+        count = len(domain.hierarchy.forest)
+        if count and not domain.active and "snapshots-metadata" not in params.flags:
+            raise OperationInvalid(
+                f"cannot delete inactive domain with {count} snapshots",
+                domain=domain.name,
+                remedy="give the flag snapshots-metadata to forget their metadata; their data is left alone",
+            )
+        await hypervisor.domains.undefine(domain)
+    return Empty()
+
+
+@handles(methods.CREATE)
+async def create(context: Context, params: methods.CreateParams) -> methods.InfoResult:
+    """Run a transient domain from its definition, or a defined one with this definition until it stops."""
+    hypervisor = context.hypervisor(params.uri)
+    definition = _prepared(hypervisor, params.xml)
+    paused = "paused" in params.flags
+    with hypervisor.domains.claim(definition) as existing:
+        if existing is None:
+            domain = await _start(hypervisor, None, definition, paused=paused)
+        else:
+            async with existing.lock.hold(methods.CREATE.name, who=str(context.caller), long=True):
+                if existing.active:
+                    raise OperationInvalid(
+                        f"domain '{existing.name}' is already active", domain=existing.name
+                    )
+                domain = await _start(hypervisor, existing, definition, paused=paused)
+    return methods.InfoResult(domain=describe(domain))
+
+
+@handles(methods.START)
+async def start(context: Context, params: methods.StartParams) -> methods.InfoResult:
+    """Start a defined domain."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.START.name, who=str(context.caller), long=True):
+        require_inactive(domain)
+        await _start(hypervisor, domain, domain.persistent_definition, paused="paused" in params.flags)
+    return methods.InfoResult(domain=describe(domain))
+
+
+@handles(methods.DESTROY)
+async def destroy(context: Context, params: methods.DomainParams) -> Empty:
+    """Stop a domain at once."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.DESTROY.name, who=str(context.caller), long=True):
+        require_active(domain)
+        await hypervisor.driver.destroy(domain, DESTROYED)
+    return Empty()
+
+
+@handles(methods.SHUTDOWN)
+async def shutdown(context: Context, params: methods.DomainParams) -> Empty:
+    """Ask the guest to shut down."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.SHUTDOWN.name, who=str(context.caller), long=False):
+        require_active(domain)
+        await hypervisor.driver.shutdown(domain)
+    return Empty()
+
+
+@handles(methods.SUSPEND)
+async def suspend(context: Context, params: methods.DomainParams) -> Empty:
+    """Pause the virtual CPUs."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.SUSPEND.name, who=str(context.caller), long=False):
+        require_active(domain)
+        if domain.row.state != "paused":
+            await hypervisor.driver.suspend(domain)
+            await hypervisor.domains.changed(domain, SUSPENDED)
+    return Empty()
+
+
+@handles(methods.RESUME)
+async def resume(context: Context, params: methods.DomainParams) -> Empty:
+    """Let the virtual CPUs run on."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.RESUME.name, who=str(context.caller), long=False):
+        require_active(domain)
+        if domain.row.state == "running":
+            raise OperationInvalid("domain is already running", domain=domain.name)
+        await hypervisor.driver.resume(domain)
+        await hypervisor.domains.changed(domain, RESUMED)
+    return Empty()
+
+
+def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
+    definition = DomainDefinition.parse(text, new_uuid=lambda: str(uuid.uuid4()))
+    return hypervisor.driver.prepare(definition)
+
+
+async def _start(
+    hypervisor: Hypervisor, domain: Domain | None, definition: DomainDefinition, *, paused: bool
+) -> Domain:
+    """Start a guest; on any failure it is gone again, and a domain that was new with it."""
+    domain = await hypervisor.driver.start(domain, definition)
+    try:
+        if not paused:
+            await hypervisor.driver.resume(domain)
+        await hypervisor.domains.changed(domain, STARTED_PAUSED if paused else BOOTED)
+    except (Error, trio.Cancelled):
+        with trio.CancelScope(shield=True):
+            await hypervisor.driver.destroy(domain, START_FAILED)
+        raise
+    return domain
+
+
+ROUTES: Final = (
+    list_domains, info, xml, define, undefine, create, start, destroy, shutdown, suspend, resume,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Documents and pure rules: domains, snapshots and their forest; no input or output, nothing asynchronous."""

@@ -1,0 +1,9 @@
+"""What survives: domains, hierarchies, definitions, interrupted operations and the outbox of events, in SQLite."""
+
+from __future__ import annotations
+
+from virtsnapd.store.rows import DomainRow, HierarchyRow, Loaded, OperationRow
+from virtsnapd.store.store import Store
+from virtsnapd.store.transaction import Transaction
+
+__all__ = ["DomainRow", "HierarchyRow", "Loaded", "OperationRow", "Store", "Transaction"]

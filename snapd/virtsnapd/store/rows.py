@@ -1,0 +1,66 @@
+"""The plain values that go into the store and come out of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from virtsnap_protocol.methods.domain import DomainState
+from virtsnap_protocol.methods.event import Event
+from virtsnapd.models.snapshot import Snapshot
+
+
+class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain; identified by driver and UUID."""
+
+    driver: str
+    uuid: str
+    name: str
+    definition: str | None
+    """Digest of the persistent definition; None for a transient domain."""
+    live: str | None
+    """Digest of the definition that it runs with; None when inactive."""
+    id: int | None
+    state: DomainState
+    reason: str
+    runtime: bytes | None
+    """What the driver needs to find the running guest again; opaque here."""
+    attention: str | None
+
+
+class HierarchyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The head of one domain's hierarchy."""
+
+    key: int
+    driver: str
+    uuid: str
+    current: str | None
+    generation: int
+
+
+class OperationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation on a domain that has begun and is not known to have ended: at most one per domain."""
+
+    driver: str
+    uuid: str
+    verb: str
+    """``take``, ``revert`` or ``discard``"""
+    snapshot: Snapshot
+    final: DomainState
+    """The domain's state once it is done."""
+    started: int
+    """Seconds since the epoch."""
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the daemon keeps in memory, as read when it starts."""
+
+    epoch: str
+    seq: int
+    """Position of the last event ever written."""
+    definitions: dict[str, str]
+    """Text by digest."""
+    domains: list[DomainRow]
+    hierarchies: list[tuple[HierarchyRow, list[Snapshot]]]
+    operations: list[OperationRow]
+    events: list[Event]
+    """The last ones, oldest first."""

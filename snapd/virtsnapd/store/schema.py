@@ -1,0 +1,94 @@
+"""The tables, and how a store of an older version becomes one of this version."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from virtsnap_protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- A domain's XML at one moment, once per distinct content.
+CREATE TABLE definitions (digest TEXT PRIMARY KEY, xml TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE domains (
+    driver TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    name TEXT NOT NULL,
+    definition TEXT REFERENCES definitions (digest),
+    live TEXT REFERENCES definitions (digest),
+    id INTEGER,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    runtime BLOB,
+    attention TEXT,
+    PRIMARY KEY (driver, uuid),
+    UNIQUE (driver, name),
+    CHECK (definition IS NOT NULL OR live IS NOT NULL)
+) WITHOUT ROWID;
+
+CREATE TABLE hierarchies (
+    key INTEGER PRIMARY KEY,
+    driver TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    current TEXT,
+    generation INTEGER NOT NULL,
+    UNIQUE (driver, uuid),
+    FOREIGN KEY (key, current) REFERENCES snapshots (hierarchy, name) DEFERRABLE INITIALLY DEFERRED
+);
+
+CREATE TABLE snapshots (
+    hierarchy INTEGER NOT NULL REFERENCES hierarchies (key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    parent TEXT,
+    record BLOB NOT NULL,
+    domain TEXT REFERENCES definitions (digest),
+    inactive_domain TEXT REFERENCES definitions (digest),
+    PRIMARY KEY (hierarchy, name),
+    FOREIGN KEY (hierarchy, parent) REFERENCES snapshots (hierarchy, name) DEFERRABLE INITIALLY DEFERRED
+) WITHOUT ROWID;
+-- Deleting a snapshot looks for children that still name it.
+CREATE INDEX snapshots_by_parent ON snapshots (hierarchy, parent) WHERE parent IS NOT NULL;
+
+-- What was begun: after a crash each row is completed or undone.
+CREATE TABLE operations (
+    driver TEXT NOT NULL,
+    uuid TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    snapshot BLOB NOT NULL,
+    final TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    PRIMARY KEY (driver, uuid)
+) WITHOUT ROWID;
+
+-- The outbox: written in the same transaction as the change that the event announces.
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (TABLES,)
+"""Script N brings a store from version N to N + 1."""
+
+VERSION: Final = len(MIGRATIONS)
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Bring the database to this version.
+
+    Raises:
+        StorageError: The store was written by a newer version; nothing is touched.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > VERSION:
+        raise StorageError(
+            f"the store has format {found} and this daemon knows formats up to {VERSION}",
+            remedy="start the version of virtsnapd that wrote it, or a newer one",
+        )
+    for number, script in enumerate(MIGRATIONS[found:], start=found + 1):
+        # executescript commits what is open; the script itself is one transaction with its version
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (str(uuid.uuid4()),))

@@ -1,0 +1,255 @@
+"""The store itself: opening, loading, and one writer thread that commits many changes with one flush.
+
+Theory of operation. Every change goes through one queue to one thread. The thread takes what has gathered while
+the previous flush was under way, runs each change in a savepoint of its own (so that a bad one harms no other),
+and commits them together: sixteen clients that wait for durability wait for one fsync, not for sixteen. Readers
+never come here; they read the model in memory, which changes only when a change is durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from virtsnap_protocol.errors import Error, StorageError
+from virtsnap_protocol.methods.event import Event
+from virtsnapd.models.snapshot import Snapshot
+from virtsnapd.store import schema
+from virtsnapd.store.rows import DomainRow, HierarchyRow, Loaded, OperationRow
+from virtsnapd.store.transaction import Transaction, encode_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+BATCH_MAX: Final = 256
+"""Changes in one commit: bounds how long the first of them waits for the last."""
+
+_decode_snapshot: Final = msgspec.msgpack.Decoder(Snapshot).decode
+_decode_event: Final = msgspec.msgpack.Decoder(Event).decode
+
+
+@dataclass
+class _Request:
+    transaction: Transaction
+    done: trio.Event
+    events: list[Event] = field(default_factory=list)
+    error: Error | None = None
+
+
+class Store:
+    """The daemon's durable memory."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, epoch: str, *, events_kept: int) -> None:
+        self.path = path
+        self.epoch = epoch
+        self.publish: Callable[[Sequence[Event]], None] = lambda _events: None
+        """Called on the trio thread with the events of each durable change, in the order of their positions."""
+        self._connection = connection
+        self._events_kept = events_kept
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, events_kept: int = 8192) -> Store:
+        """Open or make the store at `path`. Blocks.
+
+        Raises:
+            StorageError: Not a store, damaged, from a newer version, or not accessible; nothing was changed.
+        """
+        try:
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                schema.prepare(connection)
+                (epoch,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"{path}: {error}",
+                path=str(path),
+                remedy="see `virtsnapd --check`; the file was left as it is",
+            ) from error
+        path.chmod(0o600)  # definitions hold secrets
+        return cls(path, connection, epoch, events_kept=events_kept)
+
+    def load(self) -> Loaded:
+        """Read everything that is kept in memory. Blocks; call before `start`.
+
+        Raises:
+            StorageError: A record cannot be read.
+        """
+        try:
+            return self._load()
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise StorageError(f"{self.path}: {error}", path=str(self.path)) from error
+
+    def _load(self) -> Loaded:
+        execute = self._connection.execute
+        heads = [
+            HierarchyRow(key=k, driver=d, uuid=u, current=c, generation=g)
+            for k, d, u, c, g in execute(
+                "SELECT key, driver, uuid, current, generation FROM hierarchies ORDER BY key"
+            )
+        ]
+        snapshots: dict[int, list[Snapshot]] = {head.key: [] for head in heads}
+        for key, record in execute("SELECT hierarchy, record FROM snapshots"):
+            snapshots[key].append(_decode_snapshot(record))
+        operations = execute("SELECT driver, uuid, verb, snapshot, final, started FROM operations").fetchall()
+        events = execute(
+            "SELECT seq, event FROM events ORDER BY seq DESC LIMIT ?", (self._events_kept,)
+        ).fetchall()
+        (seq,) = execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return Loaded(
+            epoch=self.epoch,
+            seq=seq,
+            definitions=dict(execute("SELECT digest, xml FROM definitions").fetchall()),
+            domains=[_domain_row(row) for row in execute("SELECT * FROM domains ORDER BY driver, name")],
+            hierarchies=[(head, snapshots[head.key]) for head in heads],
+            operations=[
+                OperationRow(driver=d, uuid=u, verb=v, snapshot=_decode_snapshot(s), final=f, started=t)
+                for d, u, v, s, f, t in operations
+            ],
+            events=[self._positioned(_decode_event(event), number) for number, event in reversed(events)],
+        )
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the store, one sentence each; empty when nothing is. Blocks."""
+        problems = [f"damaged: {row[0]}" for row in self._connection.execute("PRAGMA integrity_check")]
+        problems = [] if problems == ["damaged: ok"] else problems
+        for table, _row, parent, _key in self._connection.execute("PRAGMA foreign_key_check"):
+            problems.append(f"a row of {table} refers to a row of {parent} that does not exist")
+        return problems
+
+    def start(self, publish: Callable[[Sequence[Event]], None]) -> None:
+        """Start the writer thread. Call on the trio thread; `publish` is called there for each durable change."""
+        self.publish = publish
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
+        self._thread.start()
+
+    async def commit(self, transaction: Transaction) -> list[Event]:
+        """Make a change durable and then visible; return its events with their positions.
+
+        Not cancellable: a caller who is told "cancelled" could not know whether the change was applied, and the
+        wait is one flush of the disk.
+
+        Raises:
+            StorageError: The disk refused (it may be full); nothing of the change was applied.
+        """
+        request = _Request(transaction, trio.Event())
+        self._queue.put(request)
+        with trio.CancelScope(shield=True):
+            await request.done.wait()
+        if request.error is not None:
+            raise request.error
+        return request.events
+
+    async def aclose(self) -> None:
+        """Write what is queued, forget definitions that nothing refers to, and close. Idempotent."""
+        thread, self._thread = self._thread, None
+        with trio.CancelScope(shield=True):
+            if thread is not None:
+                self._queue.put(None)
+                await trio.to_thread.run_sync(thread.join)
+            await trio.to_thread.run_sync(self.close)
+
+    def close(self) -> None:
+        """Close a store whose writer is not running. Blocks; idempotent."""
+        # it may be closed already, or the disk full: unreferenced definitions only take space
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute(
+                "DELETE FROM definitions WHERE digest NOT IN ("
+                "SELECT definition FROM domains WHERE definition IS NOT NULL "
+                "UNION SELECT live FROM domains WHERE live IS NOT NULL "
+                "UNION SELECT domain FROM snapshots WHERE domain IS NOT NULL "
+                "UNION SELECT inactive_domain FROM snapshots WHERE inactive_domain IS NOT NULL)"
+            )
+        self._connection.close()
+
+    # --- the writer thread ---
+
+    def _write_until_closed(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            closing = False
+            while len(batch) < BATCH_MAX and not closing:
+                try:
+                    request = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                closing = request is None
+                if request is not None:
+                    batch.append(request)
+            self._write(batch)
+            assert self._token is not None  # noqa: S101 - start() set it before this thread began
+            self._token.run_sync_soon(self._deliver, batch)
+            if closing:
+                return
+
+    def _write(self, batch: list[_Request]) -> None:
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for request in batch:
+                self._write_one(request)
+            last = max((r.events[-1].seq for r in batch if r.events and r.error is None), default=0)
+            if last and last % 256 < len(batch):  # now and then: forget what no subscriber can ask for
+                execute("DELETE FROM events WHERE seq <= ?", (last - self._events_kept,))
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            for request in batch:
+                request.error = request.error or _storage_error(error)
+
+    def _write_one(self, request: _Request) -> None:
+        connection = self._connection
+        connection.execute("SAVEPOINT change")
+        try:
+            for sql, rows in request.transaction.statements:
+                connection.executemany(sql, rows)
+            for event in request.transaction.events:
+                cursor = connection.execute("INSERT INTO events (event) VALUES (?)", (encode_event(event),))
+                request.events.append(self._positioned(event, cursor.lastrowid or 0))
+        except sqlite3.Error as error:
+            if not connection.in_transaction:
+                raise  # SQLite itself rolled everything back (full disk, input/output error): all have failed
+            connection.execute("ROLLBACK TO change")
+            request.error = _storage_error(error)
+        connection.execute("RELEASE change")
+
+    def _positioned(self, event: Event, seq: int) -> Event:
+        return msgspec.structs.replace(event, epoch=self.epoch, seq=seq)
+
+    # --- back on the trio thread ---
+
+    def _deliver(self, batch: list[_Request]) -> None:
+        for request in batch:
+            if request.error is None:
+                for apply in request.transaction.applied:
+                    apply()
+                self.publish(request.events)
+            request.done.set()
+
+
+def _domain_row(row: tuple[object, ...]) -> DomainRow:
+    return msgspec.convert(dict(zip(DomainRow.__struct_fields__, row, strict=True)), DomainRow)
+
+
+def _storage_error(error: sqlite3.Error) -> StorageError:
+    return StorageError(
+        str(error), cause=type(error).__name__, remedy="nothing was changed; see the disk's space"
+    )

@@ -1,0 +1,65 @@
+"""The referee: when the typed decoder refuses parameters, the JSON Schema says everything that is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from virtsnap_protocol.errors import InvalidParams, Problem
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+    from virtsnap_protocol.method import Method
+
+
+def explain(method: Method[Any, Any], params: bytes, refusal: str) -> InvalidParams:
+    """Return the error for parameters that the decoder of `method` refused with the words `refusal`."""
+    problems = _problems(method, params) or [Problem("$", refusal)]
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidParams(f"{method.name}: {first.path}: {first.message}{more}", problems=problems)
+
+
+def _problems(method: Method[Any, Any], params: bytes) -> list[Problem]:
+    try:
+        value = msgspec.json.decode(params)
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    errors = sorted(
+        _validator(method).iter_errors(value), key=lambda error: list(map(str, error.absolute_path))
+    )
+    return [problem for error in errors for problem in _described(error)]
+
+
+@cache
+def _validator(method: Method[Any, Any]) -> Draft202012Validator:
+    # Imported when it is first needed: it would be a third of the daemon's start-up time.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    return Draft202012Validator(msgspec.json.schema(method.params))
+
+
+def _described(error: ValidationError) -> list[Problem]:
+    path, instance = error.json_path, error.instance
+    wanted = cast("list[str]", error.validator_value)
+    if error.validator == "additionalProperties":
+        known = list(cast("dict[str, Any]", error.schema)["properties"])
+        unknown = sorted(set(cast("dict[str, Any]", instance)) - set(known))
+        return [Problem(f"{path}.{name}", "no such parameter" + _hint(name, known)) for name in unknown]
+    if error.validator == "enum":
+        text = f"{instance!r} is not one of {', '.join(map(str, wanted))}"
+        return [Problem(path, text + _hint(instance, wanted))]
+    if error.validator == "required":
+        missing = next(name for name in wanted if error.message.startswith(repr(name)))
+        return [Problem(f"{path}.{missing}", "is required")]
+    return [Problem(path, error.message)]
+
+
+def _hint(word: object, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(word), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,1 @@
+"""Tests of virtsnap; the folders mirror those of the product."""

@@ -1,0 +1,1 @@
+"""Fakes and tools of the tests."""
