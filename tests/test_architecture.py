@@ -26,6 +26,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "dispatch",
         "validation",
         "handlers",
+        "routing",
         "context snapshots",
         "access events jobs",
         "drivers",

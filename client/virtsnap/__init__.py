@@ -19,17 +19,15 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.blocking import BlockingConnection, BlockingEventStream, connect
-from virtsnap.domain import BlockingDomain
+from virtsnap.domain import BlockingDomain, Domain
 from virtsnap.events import LostEvents
-from virtsnap.snapshot import BlockingSnapshot
+from virtsnap.snapshot import BlockingSnapshot, Snapshot
 from virtsnap_protocol import errors
 from virtsnap_protocol.errors import Error
 from virtsnap_protocol.methods.event import Event, Filter, Position
 
 if TYPE_CHECKING:
     from virtsnap.connection import Connection, EventStream, open_connection
-    from virtsnap.domain import Domain
-    from virtsnap.snapshot import Snapshot
 
 __version__: Final = "0.1.0"
 
@@ -52,17 +50,11 @@ __all__ = [  # noqa: RUF022 ordered by importance, as a reader wants them
     "errors",
 ]
 
-_LAZY: Final = {
-    "open_connection": "virtsnap.connection",
-    "Connection": "virtsnap.connection",
-    "EventStream": "virtsnap.connection",
-    "Domain": "virtsnap.domain",
-    "Snapshot": "virtsnap.snapshot",
-}
+_LAZY: Final = frozenset({"open_connection", "Connection", "EventStream"})
 """What would import trio, which costs a script several times the rest of its start."""
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")  # noqa: EM102 the built-in wording
+        return getattr(importlib.import_module("virtsnap.connection"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+from msgspec import Raw
 
 from virtsnap.address import default_uri, socket_path, unreachable
 from virtsnap.domain import BlockingDomain, HostVerbs
@@ -13,14 +15,12 @@ from virtsnap.events import LostEvents, Subscriptions
 from virtsnap.outcome import lost, request, result_of, too_late
 from virtsnap_protocol.errors import ConnectionLost, DeadlineExceeded
 from virtsnap_protocol.method import Method, Params, Result
-from virtsnap_protocol.methods import connection, event
+from virtsnap_protocol.methods import METHODS, connection, event
 from virtsnap_protocol.session import ClientSession, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-    from typing_extensions import Self
 
     from virtsnap.events import Inbox
 
@@ -80,11 +80,13 @@ class BlockingConnection(HostVerbs):
         self._ended: ConnectionLost | None = None
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close it."""
         self.close()
 
     def close(self) -> None:
@@ -112,6 +114,18 @@ class BlockingConnection(HostVerbs):
             DeadlineExceeded: No answer in time; likewise.
         """
         return result_of(method, self._ask(method, params, self._timeout if deadline is None else deadline))
+
+    def call_by_name(self, name: str, params: Raw) -> Raw:
+        """Make a call that this version may not know; parameters and result are JSON.
+
+        Raises: as `call`.
+        """
+        known = next((method.reads for method in METHODS if method.name == name), False)
+        method = Method(name, Params, Result, reads=known, summary="")
+        reply = self._ask(method, cast("Params", params), self._timeout)
+        if reply.error is not None:
+            raise reply.error
+        return reply.result or Raw(b"null")
 
     def events(
         self,
@@ -229,14 +243,17 @@ class BlockingEventStream:
         self._closed = False
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close it."""
         self.close()
 
     def __iter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __next__(self) -> event.Event | LostEvents:

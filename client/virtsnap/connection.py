@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
@@ -23,8 +23,6 @@ from virtsnap_protocol.session import ClientSession, Reply
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from typing_extensions import Self
 
     from virtsnap.events import Inbox
     from virtsnap_protocol.errors import ConnectionLost
@@ -252,6 +250,7 @@ class EventStream:
         self._inbox = inbox
 
     def __aiter__(self) -> Self:
+        """Return itself."""
         return self
 
     async def __anext__(self) -> event.Event | LostEvents:

@@ -36,24 +36,16 @@ class HostVerbs:
         return domain.ListParams(flags=words.chosen(domain.LIST, words.DOMAIN_LIST, flags))
 
     @verb(domain.DEFINE)
-    def define(
-        self, xml: str, *, validate: bool = False, flags: int | Iterable[domain.DefineFlag] = ()
-    ) -> domain.DefineParams:
+    def define(self, xml: str) -> domain.DefineParams:
         """Define a persistent domain, or change its definition."""
-        given = words.chosen(domain.DEFINE, words.DOMAIN_DEFINE, flags, validate=validate)
-        return domain.DefineParams(xml=xml, flags=given)
+        return domain.DefineParams(xml=xml)
 
     @verb(domain.CREATE)
     def create(
-        self,
-        xml: str,
-        *,
-        paused: bool = False,
-        validate: bool = False,
-        flags: int | Iterable[domain.CreateFlag] = (),
+        self, xml: str, *, paused: bool = False, flags: int | Iterable[domain.CreateFlag] = ()
     ) -> domain.CreateParams:
         """Run a transient domain from its definition."""
-        given = words.chosen(domain.CREATE, words.DOMAIN_CREATE, flags, paused=paused, validate=validate)
+        given = words.chosen(domain.CREATE, words.DOMAIN_CREATE, flags, paused=paused)
         return domain.CreateParams(xml=xml, flags=given)
 
 
@@ -106,19 +98,11 @@ class DomainVerbs:
 
     @verb(domain.UNDEFINE)
     def undefine(
-        self,
-        *,
-        snapshots_metadata: bool = False,
-        managed_save: bool = False,
-        flags: int | Iterable[domain.UndefineFlag] = (),
+        self, *, snapshots_metadata: bool = False, flags: int | Iterable[domain.UndefineFlag] = ()
     ) -> domain.UndefineParams:
         """Forget the definition; an active domain becomes transient."""
         given = words.chosen(
-            domain.UNDEFINE,
-            words.DOMAIN_UNDEFINE,
-            flags,
-            snapshots_metadata=snapshots_metadata,
-            managed_save=managed_save,
+            domain.UNDEFINE, words.DOMAIN_UNDEFINE, flags, snapshots_metadata=snapshots_metadata
         )
         return domain.UndefineParams(domain=self.name, flags=given)
 

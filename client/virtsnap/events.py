@@ -38,6 +38,7 @@ class Inbox:
         self._ended = False
 
     def __len__(self) -> int:
+        """Return how many wait."""
         return len(self._waiting)
 
     @property

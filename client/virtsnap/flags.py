@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from virtsnap_protocol.errors import InvalidFlags
-from virtsnap_protocol.methods import domain, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from virtsnap_protocol.method import Method
+    from virtsnap_protocol.methods import domain, snapshot
 
 W = TypeVar("W", bound=str)
 
@@ -22,13 +22,9 @@ DOMAIN_LIST: Final[Mapping[domain.ListFlag, int]] = {
     "has-snapshot": 1 << 12,
     "no-snapshot": 1 << 13,
 }
-DOMAIN_DEFINE: Final[Mapping[domain.DefineFlag, int]] = {"validate": 1 << 0}
-DOMAIN_CREATE: Final[Mapping[domain.CreateFlag, int]] = {"paused": 1 << 0, "validate": 1 << 4}
+DOMAIN_CREATE: Final[Mapping[domain.CreateFlag, int]] = {"paused": 1 << 0}
 DOMAIN_START: Final[Mapping[domain.StartFlag, int]] = {"paused": 1 << 0}
-DOMAIN_UNDEFINE: Final[Mapping[domain.UndefineFlag, int]] = {
-    "managed-save": 1 << 0,
-    "snapshots-metadata": 1 << 1,
-}
+DOMAIN_UNDEFINE: Final[Mapping[domain.UndefineFlag, int]] = {"snapshots-metadata": 1 << 1}
 DOMAIN_XML: Final[Mapping[domain.XmlFlag, int]] = {"secure": 1 << 0, "inactive": 1 << 1}
 SNAPSHOT_CREATE: Final[Mapping[snapshot.CreateFlag, int]] = {
     "redefine": 1 << 0,

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from virtsnap_protocol.method import Params, Result
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from typing_extensions import Self
 
     from virtsnap_protocol.method import Method
 
@@ -92,7 +90,7 @@ class Verb(Generic[A, P, R]):
     def __init__(self, method: Method[P, R], build: Callable[Concatenate[Any, A], P]) -> None:
         self.method = method
         self._build = build
-        functools.update_wrapper(self, build)
+        self.__doc__ = build.__doc__
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...

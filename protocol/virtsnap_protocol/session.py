@@ -80,7 +80,7 @@ class ServerSession:
             events.append(encode_error(None, self._framer.overflow) + b"\n")
         return events
 
-    def result(self, call: Call, value: msgspec.Struct) -> bytes:
+    def result(self, call: Call, value: msgspec.Struct | Raw) -> bytes:
         """Return what to send now that a call has succeeded.
 
         Raises:

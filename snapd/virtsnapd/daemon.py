@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import TooBusy
+from virtsnap_protocol.errors import ConfigUnsupported, TooBusy
 from virtsnap_protocol.messages import encode_error
 from virtsnap_protocol.methods import METHODS
 from virtsnapd.context import Hypervisor, Services
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STORE_NAME: Final = "store.sqlite"
-READ_ONLY_FD_NAME: Final = "ro"
-"""FileDescriptorName= in virtsnapd-ro.socket."""
+READ_ONLY_BY_NAME: Final = {"rw": False, "virtsnapd.socket": False, "ro": True, "virtsnapd-ro.socket": True}
+"""FileDescriptorName= of our socket units, and the name that systemd gives when it is missing."""
 
 
 @asynccontextmanager
@@ -58,6 +58,7 @@ async def open_services(config: Config) -> AsyncIterator[Services]:
         definitions = Definitions(dict(loaded.definitions))
         hypervisors: dict[str, Hypervisor] = {}
         keys = itertools.count(max((head.key for head, _ in loaded.hierarchies), default=0) + 1)
+        _require_known(config)
         for scheme in config.drivers.enabled:
             hypervisor = await _open_hypervisor(scheme, config, store, definitions, keys, loaded, stack)
             hypervisors |= dict.fromkeys(URIS[scheme], hypervisor)
@@ -69,6 +70,14 @@ async def open_services(config: Config) -> AsyncIterator[Services]:
             default_uri=_default_uri(config, hypervisors),
         )
         yield services
+
+
+def _require_known(config: Config) -> None:
+    unknown = [scheme for scheme in config.drivers.enabled if scheme not in DRIVERS]
+    if unknown:
+        raise ConfigUnsupported(
+            f"drivers.enabled names {', '.join(unknown)}, and there are only {', '.join(DRIVERS)}"
+        )
 
 
 async def _open_hypervisor(
@@ -111,6 +120,18 @@ def _default_uri(config: Config, hypervisors: dict[str, Hypervisor]) -> str:
     return (usable or list(wanted))[0]
 
 
+def _is_read_only(name: str) -> bool:
+    """Tell what a socket that was handed over is for; one of an unknown name must not become read-write."""
+    try:
+        return READ_ONLY_BY_NAME[name]
+    except KeyError:
+        known = ", ".join(READ_ONLY_BY_NAME)
+        raise ConfigUnsupported(
+            f"a socket named '{name}' was handed over, and none of {known}",
+            remedy="set FileDescriptorName= in its socket unit",
+        ) from None
+
+
 class Daemon:
     """Serves clients until it is told to stop."""
 
@@ -133,7 +154,7 @@ class Daemon:
             OperationFailed, SystemFailure: Somebody listens there already, or the system refuses.
         """
         if adopted:
-            sockets = [(adopt_listener(fd), name == READ_ONLY_FD_NAME) for name, fd in adopted.items()]
+            sockets = [(adopt_listener(fd), _is_read_only(name)) for name, fd in adopted.items()]
             try:
                 yield sockets
             finally:

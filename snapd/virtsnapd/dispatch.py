@@ -1,48 +1,28 @@
-"""From a call to its handler and back to an answer or an error: the one place that knows all methods.
-
-A handler that only reads memory is a plain function: it answers at once, inside the task that reads the socket,
-which is what makes a small call cheap. A handler that waits is a coroutine function, and gets a task of its own.
-"""
+"""From a call to its handler: found, permitted, decoded, called; and what becomes of a defect."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from virtsnap_protocol.errors import InternalFault, MethodNotFound
-from virtsnap_protocol.method import Method, Params, Result
 from virtsnapd.access import require_write
-from virtsnapd.context import Context
 from virtsnapd.validation import explain
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
     from virtsnap_protocol.messages import Call
+    from virtsnap_protocol.method import Method, Result
+    from virtsnapd.context import Context
+    from virtsnapd.routing import Route
 
 log = logging.getLogger(__name__)
 
-P = TypeVar("P", bound=Params)
-R = TypeVar("R", bound=Result)
-Handler: TypeAlias = Callable[[Context, P], R | Coroutine[Any, Any, R]]
-
 NO_PARAMS: Final = b"{}"
-
-
-@dataclass(frozen=True)
-class Route:
-    """A method and what answers it."""
-
-    method: Method[Any, Any]
-    handler: Handler[Any, Any]
-
-
-def handles(method: Method[P, R]) -> Callable[[Handler[P, R]], Route]:
-    """Make a function the handler of `method`; the type checker sees that parameters and result agree."""
-    return lambda handler: Route(method, handler)
 
 
 class Dispatcher:

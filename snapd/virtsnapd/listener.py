@@ -59,7 +59,7 @@ def open_unix_listener(path: Path, mode: int, group: str = "") -> socket.socket:
         raise ConfigUnsupported(detail)
     gid = _gid(group)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folder(path.parent, 0o755)
         with _locked(path.parent):
             _remove_stale(path)
             return _bind(path, mode, gid)
@@ -105,6 +105,17 @@ def adopt_listener(fd: int) -> socket.socket:
     listener.settimeout(0)
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     return listener
+
+
+def _make_folder(path: Path, mode: int) -> None:
+    """Make a missing folder with exactly this mode: the umask decides about files, not about who gets that far."""
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(mode)
 
 
 def _system_failure(error: OSError, action: str, path: Path) -> SystemFailure:
@@ -261,7 +272,7 @@ class StateLock:
         """
         try:
             # Traversable, for guests that run as another user reach their monitors below it.
-            self._state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+            _make_folder(self._state_dir, 0o711)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(self._state_dir / "lock", flags, 0o600)
         except OSError as error:

@@ -117,8 +117,18 @@ def test_the_longest_path_works(short_tmp: Path) -> None:
         pass
 
 
-def test_the_folder_is_made_when_it_is_missing(short_tmp: Path) -> None:
-    open_unix_listener(short_tmp / "a" / "b" / "s", 0o660).close()
+def test_a_missing_folder_is_made_so_that_clients_reach_the_socket(short_tmp: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        open_unix_listener(short_tmp / "a" / "b" / "s", 0o660).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((short_tmp / "a" / "b").stat().st_mode) == 0o755
+
+
+def test_a_folder_that_is_there_keeps_its_mode(short_tmp: Path) -> None:
+    open_unix_listener(short_tmp / "s", 0o660).close()
+    assert stat.S_IMODE(short_tmp.stat().st_mode) == 0o700
 
 
 def test_a_folder_that_cannot_be_made_is_reported(short_tmp: Path) -> None:
@@ -362,6 +372,16 @@ def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
         holder.kill()
     with StateLock(tmp_path):
         pass
+
+
+def test_a_missing_state_folder_is_made_so_that_guests_reach_their_monitors(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with StateLock(tmp_path / "state"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o711
 
 
 def test_releasing_twice_is_harmless(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ class Never:
 
 
 Answer = dict[str, Any] | list[Any] | Refusal | Never
-Script = Answer | "Callable[[dict[str, Any]], Answer]"
 
 
 @dataclass(kw_only=True)
@@ -38,7 +37,13 @@ class FakeQmp:
     """One server; like QEMU it greets one client and lets others wait."""
 
     path: Path
-    greeting: bytes = b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}, "capabilities": []}}'
+    greeting: bytes = (
+        b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}, "capabilities": []}}'
+    )
+    piece: int = 10_000
+    """Bytes of the greeting that are sent at a time."""
+    hangs_up: bool = False
+    """Hang up on whoever connects."""
     scripts: dict[str, Any] = field(default_factory=dict)
     """Answers by command; a callable gets the arguments. What is not here is refused as QEMU refuses it."""
     received: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +52,7 @@ class FakeQmp:
     _changed: trio.Event = field(default_factory=trio.Event)
     _client: trio.SocketStream | None = None
     _reading: trio.Event = field(default_factory=trio.Event)
+    _events_first: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._reading.set()
@@ -78,8 +84,7 @@ class FakeQmp:
 
     async def emit(self, event: str, **data: object) -> None:
         """Send an event."""
-        stamp = {"seconds": 1_700_000_000, "microseconds": 500_000}
-        await self.send({"event": event, "data": data, "timestamp": stamp})
+        await self.send(_event(event, data))
 
     def start_job(self, job_id: str, job_type: str) -> None:
         """Have a job, as a script may say."""
@@ -99,10 +104,16 @@ class FakeQmp:
         """Read again."""
         self._reading.set()
 
-    async def hang_up(self) -> None:
-        """End the conversation as a dying QEMU does."""
+    def events_first(self, *names: str, value: Answer | None = None) -> Answer:
+        """Have these events sent in front of the answer (a script returns this)."""
+        self._events_first = list(names)
+        return {} if value is None else value
+
+    def vanish(self) -> None:
+        """End the conversation as a killed QEMU does."""
         assert self._client is not None
-        await self._client.aclose()
+        self._client.socket.shutdown(socket.SHUT_RDWR)
+        self._client.socket.close()
 
     def _dismiss(self, arguments: dict[str, Any]) -> Answer:
         if self.jobs.pop(arguments["id"], None) is None:
@@ -111,7 +122,12 @@ class FakeQmp:
 
     async def _serve(self, client: trio.SocketStream) -> None:
         self._client = client
-        await client.send_all(self.greeting + b"\r\n" if self.greeting else b"")
+        if self.hangs_up:
+            return
+        greeting = self.greeting + b"\r\n"
+        for start in range(0, len(greeting), self.piece):
+            await client.send_all(greeting[start : start + self.piece])
+            await trio.lowlevel.checkpoint()
         buffer = b""
         try:
             while data := await client.receive_some():
@@ -137,7 +153,14 @@ class FakeQmp:
             case Refusal(desc=desc, error_class=error_class):
                 await self.send({"error": {"class": error_class, "desc": desc}, "id": command["id"]})
             case _:
-                await self.send({"return": answer, "id": command["id"]})
+                events = [_event(event, {}) for event in self._events_first]
+                self._events_first = []
+                await self.send(*events, {"return": answer, "id": command["id"]})
+
+
+def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    stamp = {"seconds": 1_700_000_000, "microseconds": 500_000}
+    return {"event": name, "data": data, "timestamp": stamp}
 
 
 @asynccontextmanager

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.models.snapshot import format_snapshot, parse_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DATA: Final = Path(__file__).parent.parent / "data"
 

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from virtsnapd.drivers.qemu.arguments import command_line
 from virtsnapd.drivers.qemu.pinning import pin
 from virtsnapd.models.domain import DomainDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DATA: Final = Path(__file__).parent.parent / "data" / "qemu"
 MACHINES: Final = {"pc": "pc-i440fx-7.2", "q35": "pc-q35-7.2"}
@@ -49,7 +51,7 @@ def produced(case: str) -> str:
         paused=True,
         socket_dir="/sockets",
     )
-    return "".join(f"\n{word}" if word.startswith("-") else f" {word}" for word in arguments).lstrip("\n") + "\n"
+    return "".join(f"\n{word}" if word.startswith("-") else f" {word}" for word in arguments).strip() + "\n"
 
 
 def regenerate() -> None:

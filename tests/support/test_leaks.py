@@ -32,7 +32,7 @@ def test_an_open_descriptor_is_found(tmp_path: Path) -> None:
 def test_a_child_is_found_and_ended() -> None:
     before = leaks.observe()
     parent_end, child_end = socket.socketpair()
-    with parent_end, subprocess.Popen(["cat"], stdin=child_end, stdout=child_end) as child:
+    with parent_end, subprocess.Popen(["cat"], stdin=child_end.fileno(), stdout=child_end.fileno()) as child:
         child_end.close()
         parent_end.send(b"running?")
         parent_end.recv(8)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 class Capability(StrEnum):
     """What a driver may be able to do; computed from the methods it overrides."""
 
-    DEFINE = "domain-define"
-    CREATE = "domain-create"
     SHUTDOWN = "domain-shutdown"
     SUSPEND = "domain-suspend"
     TAKE = "snapshot-take"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from virtsnapd.handlers import connection, domain, event, snapshot
 
 if TYPE_CHECKING:
-    from virtsnapd.dispatch import Route
+    from virtsnapd.routing import Route
 
 HANDLERS: Final[tuple[Route, ...]] = (*connection.ROUTES, *domain.ROUTES, *snapshot.ROUTES, *event.ROUTES)
 

@@ -11,7 +11,7 @@ from virtsnap_protocol.export import openrpc_document
 from virtsnap_protocol.method import Empty, NoParams
 from virtsnap_protocol.methods import connection
 from virtsnapd import VERSION
-from virtsnapd.dispatch import handles
+from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
     from virtsnapd.context import Context

@@ -11,9 +11,9 @@ from virtsnap_protocol.errors import Error, OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
 from virtsnapd.access import require_secrets
-from virtsnapd.dispatch import handles
 from virtsnapd.domains import Domain, Transition, require_active, require_inactive
 from virtsnapd.models.domain import DomainDefinition
+from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from virtsnap_protocol.errors import InvalidArgument
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import event
-from virtsnapd.dispatch import handles
+from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
     from virtsnapd.context import Context

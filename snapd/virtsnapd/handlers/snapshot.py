@@ -19,11 +19,11 @@ from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import snapshot as methods
 from virtsnapd import snapshots
 from virtsnapd.access import require_secrets
-from virtsnapd.dispatch import handles
 from virtsnapd.models.alignment import align_disks
 from virtsnapd.models.listing import select
 from virtsnapd.models.redefine import prepare_redefine
 from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot, format_snapshot, parse_snapshot
+from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

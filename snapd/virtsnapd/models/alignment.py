@@ -72,17 +72,23 @@ def _decided(
     if mode is None:
         own = disk.snapshot
         mode = own if own is not None and (not require_match or own == "no") else default
-    elif require_match and mode != default:
-        # libvirt asks the disk's attribute only, and so cannot redefine what it records of an empty floppy
-        # drive
-        nothing_to_save = disk.snapshot == "no" or disk.empty
-        if mode != "no" or not nothing_to_save:
-            raise ConfigUnsupported(f"disk '{request.name}' must use snapshot mode '{default}'")
+    elif require_match and mode not in {default, _fallback(disk, default)}:
+        raise ConfigUnsupported(f"disk '{request.name}' must use snapshot mode '{default}'")
     if request.source is not None and mode != "external":
         raise ConfigUnsupported(
             f"file '{request.source}' for disk '{request.name}' requires use of external snapshot mode"
         )
     return msgspec.structs.replace(request, name=disk.target, snapshot=mode)
+
+
+def _fallback(disk: Disk, default: SnapshotMode) -> SnapshotMode:
+    """Return what an internal snapshot may leave out: what it would record of a disk that nobody mentions.
+
+    libvirt compares `no` with the disk's attribute only, and so cannot redefine its own records of empty floppy
+    drives and of disks that ask for `manual`.
+    """
+    mode = _unmentioned(disk, default, force_default=False).snapshot
+    return mode if mode in {"no", "manual"} else default
 
 
 def _unmentioned(disk: Disk, default: SnapshotMode, *, force_default: bool) -> SnapshotDisk:

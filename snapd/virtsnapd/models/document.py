@@ -31,8 +31,8 @@ _MAX_REMEMBERED: Final = 64 * 1024
 _XML_PREFIX: Final = "{http://www.w3.org/XML/1998/namespace}"
 
 _DOCTYPE = re.compile(r"(?:\s|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
-# Between structural lines only: text never holds a raw < or >, and a white-space chunk of mixed content has
-# its line ends written as references, so a line end between > and < is always ours.
+# Between structural lines only: text never holds a raw < or >, and text that is all white space has its line
+# ends written as references, so a line end between > and < is always ours.
 _STRUCTURAL_LINE_END = re.compile(r"(?<=>)\n(?= *<)")
 
 
@@ -162,7 +162,7 @@ def _element(element: Element, level: int, style: _Style) -> Iterator[str]:
     name = _name(element)
     yield f"{margin}<{name}{''.join(_attributes(element, style))}"
     if len(element) == 0:
-        yield f">{style.text(element.text)}</{name}>" if element.text else "/>"
+        yield f">{_chunk(element.text, style)}</{name}>" if element.text else "/>"
     elif _is_mixed(element):
         yield ">"
         yield from _verbatim(element, style)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from virtsnap_protocol.errors import InvalidArgument, SnapshotNotFound
+from virtsnapd.models.snapshot import Snapshot
+from virtsnapd.models.snapshot_disk import SnapshotDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from virtsnapd.models.snapshot import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,5 +283,21 @@ class Forest:
 
 
 def _canonical_line(snapshot: Snapshot) -> bytes:
-    record = msgspec.json.encode(snapshot, order="sorted")
+    record = msgspec.json.encode(_without_defaults(snapshot), order="sorted")
     return b"\n" + hashlib.sha256(record).hexdigest().encode()
+
+
+def _without_defaults(struct: Snapshot | SnapshotDisk) -> dict[str, object]:
+    """Return the members that differ from their default; `omit_defaults` asks for identity, not for equality."""
+    members: dict[str, object] = {}
+    for name, default in _DEFAULTS[type(struct)]:
+        value = getattr(struct, name)
+        if value != default:
+            members[name] = [_without_defaults(disk) for disk in value] if isinstance(value, tuple) else value
+    return members
+
+
+_DEFAULTS: Final = {
+    kind: tuple((field.name, field.default) for field in msgspec.structs.fields(kind))
+    for kind in (Snapshot, SnapshotDisk)
+}

@@ -7,19 +7,24 @@ import stat
 from typing import Final
 
 import msgspec
+
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot, format_snapshot, parse_snapshot
 
 UUID: Final = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
-def disk_xml(target: str = "vda", source: str | None = "/images/a.qcow2", attributes: str = "", inner: str = "") -> str:
+def disk_xml(
+    target: str = "vda", source: str | None = "/images/a.qcow2", attributes: str = "", inner: str = ""
+) -> str:
     """Return a <disk> of a domain."""
     path = "" if source is None else f"<source file='{source}'/>"
     return f"<disk type='file' {attributes}>{inner}{path}<target dev='{target}'/></disk>"
 
 
-def domain_xml(*disks: str, name: str = "web", uuid: str = UUID, extra: str = "", memory: str = "2048") -> str:
+def domain_xml(
+    *disks: str, name: str = "web", uuid: str = UUID, extra: str = "", memory: str = "2048"
+) -> str:
     """Return a <domain> with these disks, or with one."""
     return (
         f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory unit='KiB'>{memory}</memory>"
@@ -34,7 +39,12 @@ def domain(*disks: str, name: str = "web", extra: str = "", memory: str = "2048"
 
 
 def snapshot_xml(
-    inner: str = "", *, name: str = "s1", state: str = "running", time: int = 1000, embedded: str | None = None
+    inner: str = "",
+    *,
+    name: str = "s1",
+    state: str = "running",
+    time: int = 1000,
+    embedded: str | None = None,
 ) -> str:
     """Return a <domainsnapshot> that can be redefined."""
     body = domain_xml() if embedded is None else embedded

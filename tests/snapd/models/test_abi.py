@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+
+from tests.snapd.models.samples import UUID, disk_xml, domain, domain_xml
 from virtsnap_protocol.errors import ConfigUnsupported
 from virtsnapd.models.abi import check_abi_stability
 from virtsnapd.models.domain import DomainDefinition
-
-from tests.snapd.models.samples import UUID, disk_xml, domain, domain_xml
 
 SOURCE = domain_xml(disk_xml())
 
@@ -22,9 +22,21 @@ CHANGES = {
     "vcpu": ("<vcpu>2", "<vcpu>3", "Target domain vCPU max 3 does not match source 2"),
     "os": (">hvm<", ">xen<", "Target domain OS type xen does not match source hvm"),
     "arch": ("x86_64", "i686", "Target domain architecture i686 does not match source x86_64"),
-    "machine": ("'x86_64'", "'x86_64' machine='pc'", "Target domain machine type pc does not match source (null)"),
-    "disk count": ("<devices>", f"<devices>{disk_xml('vdb')}", "Target domain disk count 2 does not match source 1"),
-    "disk device": ("<disk type", "<disk device='cdrom' type", "Target disk device cdrom does not match source disk"),
+    "machine": (
+        "'x86_64'",
+        "'x86_64' machine='pc'",
+        "Target domain machine type pc does not match source (null)",
+    ),
+    "disk count": (
+        "<devices>",
+        f"<devices>{disk_xml('vdb')}",
+        "Target domain disk count 2 does not match source 1",
+    ),
+    "disk device": (
+        "<disk type",
+        "<disk device='cdrom' type",
+        "Target disk device cdrom does not match source disk",
+    ),
     "disk bus": ("dev='vda'", "dev='vda' bus='scsi'", "Target disk bus scsi does not match source virtio"),
     "disk target": ("dev='vda'", "dev='vdb'", "Target disk vdb does not match source vda"),
     "serial": ("<target", "<serial>x</serial><target", "Target disk serial x does not match source <null>"),
@@ -78,7 +90,10 @@ def test_what_the_guest_cannot_see_may_change(old: str, new: str) -> None:
 
 def test_network_cards_must_keep_their_addresses() -> None:
     source, target = (
-        domain(disk_xml() + f"<interface type='user'><mac address='52:54:00:00:00:0{n}'/></interface>") for n in (1, 2)
+        domain(disk_xml() + f"<interface type='user'><mac address='52:54:00:00:00:0{n}'/></interface>")
+        for n in (1, 2)
     )
-    with pytest.raises(ConfigUnsupported, match="Target network card mac 52:54:00:00:00:02 does not match source"):
+    with pytest.raises(
+        ConfigUnsupported, match="Target network card mac 52:54:00:00:00:02 does not match source"
+    ):
         check_abi_stability(source, target)

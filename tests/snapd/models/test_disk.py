@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from virtsnap_protocol.errors import Error
 from virtsnapd.models.disk import Disk, parse_disk
 from virtsnapd.models.document import parse_document
@@ -52,7 +53,10 @@ def test_a_drive_may_be_empty(device: str) -> None:
 def test_what_cannot_be_written_has_no_snapshots_unless_it_says_so() -> None:
     assert disk("<disk device='cdrom'><target dev='sda'/></disk>").snapshot == "no"
     assert disk("<disk><source file='/a'/><target dev='sda'/><readonly/></disk>").snapshot == "no"
-    assert disk("<disk snapshot='manual'><source file='/a'/><target dev='sda'/><readonly/></disk>").snapshot == "manual"
+    assert (
+        disk("<disk snapshot='manual'><source file='/a'/><target dev='sda'/><readonly/></disk>").snapshot
+        == "manual"
+    )
     assert disk("<disk><source file='/a'/><target dev='sda'/></disk>").snapshot is None
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
+
 from virtsnap_protocol.errors import XmlDetail
 from virtsnapd.models.document import (
     MAX_DOCUMENT,
@@ -160,7 +161,10 @@ leaves = st.builds(leaf, names, xml_text, st.dictionaries(names, xml_text, max_s
 trees = st.recursive(
     leaves,
     lambda inner: st.builds(
-        branch, names, st.lists(st.tuples(inner, st.one_of(st.just(""), xml_text)), min_size=1, max_size=3), xml_text
+        branch,
+        names,
+        st.lists(st.tuples(inner, st.one_of(st.just(""), xml_text)), min_size=1, max_size=3),
+        xml_text,
     ),
     max_leaves=8,
 )
@@ -171,7 +175,12 @@ def content(element: Element, *, mixed: bool = False) -> object:
     chunks = [element.text or "", *(child.tail or "" for child in element)]
     mixed = len(element) == 0 or mixed or any(chunk.strip() for chunk in chunks)
     said = chunks if mixed else []
-    return element.tag, sorted(element.attrib.items()), said, [content(c, mixed=mixed and bool(len(c))) for c in element]
+    return (
+        element.tag,
+        sorted(element.attrib.items()),
+        said,
+        [content(c, mixed=mixed and bool(len(c))) for c in element],
+    )
 
 
 @given(trees)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import copy
 
 import pytest
-from virtsnap_protocol.errors import Error
-from virtsnapd.models.domain import DomainDefinition, parse_scaled
 
 from tests.snapd.models.samples import UUID, disk_xml, domain, domain_xml
 from tests.support import golden
+from virtsnap_protocol.errors import Error
+from virtsnapd.models.domain import DomainDefinition, parse_scaled
 
 REST = "<memory>1024</memory><os><type>hvm</type></os>"
 
@@ -21,7 +21,11 @@ REFUSED = {
     "root": ("<x/>", 27, "XML error: expecting root element of 'domain', not 'x'"),
     "no name": (f"<domain type='test'>{REST}</domain>", 35, "missing name information"),
     "empty name": (f"<domain type='test'><name/>{REST}</domain>", 35, "missing name information"),
-    "slash": (f"<domain type='test'><name>a/b</name>{REST}</domain>", 27, "XML error: name a/b cannot contain '/'"),
+    "slash": (
+        f"<domain type='test'><name>a/b</name>{REST}</domain>",
+        27,
+        "XML error: name a/b cannot contain '/'",
+    ),
     "newline": (f"<domain type='test'><name>a\nb</name>{REST}</domain>", 35, "invalid char in name: a?b"),
     "no type": (named(REST, ""), 1, "internal error: missing domain type attribute"),
     "type": (named(REST, "type='z'"), 67, "unsupported configuration: invalid domain type z"),
@@ -111,7 +115,9 @@ def test_the_facts_of_a_definition_are_read() -> None:
 
 
 def test_memory_may_be_that_of_the_numa_cells() -> None:
-    text = named("<os><type>hvm</type></os><cpu><numa><cell memory='2' unit='GiB'/><cell memory='1048576'/></numa></cpu>")
+    text = named(
+        "<os><type>hvm</type></os><cpu><numa><cell memory='2' unit='GiB'/><cell memory='1048576'/></numa></cpu>"
+    )
     assert DomainDefinition.parse(text).max_memory == 3 << 30
 
 
@@ -181,7 +187,11 @@ def test_the_id_of_a_running_domain_is_shown_but_not_part_of_it() -> None:
 
 def test_the_type_comes_first_whatever_the_order_was() -> None:
     text = domain_xml().replace("<domain type='test'", "<domain xmlns:q='urn:q' q:a='1' type='test'")
-    assert DomainDefinition.parse(text).format(id=7).startswith("<domain type='test' id='7' q:a='1' xmlns:q='urn:q'>")
+    assert (
+        DomainDefinition.parse(text)
+        .format(id=7)
+        .startswith("<domain type='test' id='7' q:a='1' xmlns:q='urn:q'>")
+    )
 
 
 def test_a_renamed_definition_differs_in_its_name_only() -> None:

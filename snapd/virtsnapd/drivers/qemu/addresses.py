@@ -25,12 +25,16 @@ _ADDRESSES: Final = {
 def address_rule(*kinds: str) -> Rule:
     """Return the rule of an `<address>` that is of one of `kinds`."""
     attributes = {name: values for kind in kinds for name, values in _ADDRESSES[kind].items()}
-    return Rule(attributes={"type": one_of(*kinds), **attributes})
+    return Rule(attributes={"type": one_of(*kinds), **attributes}, required=("type",))
 
 
 PCI_ADDRESS: Final = address_rule("pci")
-ALIAS: Final = Rule(attributes={"name": matching(r"[A-Za-z][A-Za-z0-9._-]{0,120}", "an identifier")})
-BOOT: Final = Rule(attributes={"order": matching(r"[1-9][0-9]{0,3}", "a positive number")})
+ALIAS: Final = Rule(
+    attributes={"name": matching(r"[A-Za-z][A-Za-z0-9._-]{0,120}", "an identifier")}, required=("name",)
+)
+BOOT: Final = Rule(
+    attributes={"order": matching(r"[1-9][0-9]{0,3}", "a positive number")}, required=("order",)
+)
 
 SLOTS: Final = 32
 FUNCTIONS: Final = 8

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from virtsnap_protocol.errors import ConfigUnsupported, Problem
 from virtsnapd.drivers.qemu import characters, controllers, disks, displays, peripherals, settings
 from virtsnapd.drivers.qemu.command import Command, Part, is_q35, machine_of, option_text
-from virtsnapd.drivers.qemu.elements import ANY, Rule, numbered, one_of, violations
+from virtsnapd.drivers.qemu.elements import ANY, Rule, attributes_of, numbered, one_of, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,6 +123,14 @@ def _machine_problems(root: Element) -> Iterator[Problem]:
         yield Problem(
             "/domain/devices/disk", "IDE controllers are unsupported for this QEMU binary or machine type"
         )
+    topology = root.find("cpu/topology")
+    counts = (
+        []
+        if topology is None
+        else [int(value) for value in attributes_of(topology).values() if value.isdigit()]
+    )
+    if topology is not None and str(math.prod(counts)) != (root.findtext("vcpu") or "1").strip():
+        yield Problem("/domain/cpu/topology", "CPU topology doesn't match maximum vcpu count")
     consoles = [c for c in root.iterfind("devices/console") if characters.mirrors_serial(c)]
     if len(consoles) > 1 and root.find("devices/serial") is not None:
         yield Problem("/domain/devices/console[2]", "only the first console can be a serial port")

@@ -18,20 +18,21 @@ BACKENDS: Final = ("unix", "file", "null", "pty")
 SOCKET_PATH_BYTES: Final = 107
 """What the kernel takes as the path of a Unix socket (unix(7): 108 with the closing zero)."""
 
-_LOG: Final = Rule(attributes={"file": PATH, "append": ON_OFF})
+_LOG: Final = Rule(attributes={"file": PATH, "append": ON_OFF}, required=("file",))
+
+_SOURCE: Final = Rule(
+    attributes={"mode": one_of("bind", "connect"), "path": PATH, "append": ON_OFF},
+    children={"seclabel": IGNORED},
+)
 
 
-def _rule(target: Rule, *address_kinds: str, at_most: int | None) -> Rule:
-    # the path of a pty is chosen by the host at start, a `tty` attribute repeats it
-    source = Rule(
-        attributes={"mode": one_of("bind", "connect"), "path": PATH, "append": ON_OFF},
-        children={"seclabel": IGNORED},
-    )
+def _rule(target: Rule, *address_kinds: str, at_most: int | None, required: tuple[str, ...] = ()) -> Rule:
     return Rule(
         at_most=at_most,
-        attributes={"type": one_of(*BACKENDS), "tty": ANY},
+        required=required,
+        attributes={"type": one_of(*BACKENDS), "tty": ANY},  # the host chooses the pty at start
         children={
-            "source": source,
+            "source": _SOURCE,
             "log": _LOG,
             "target": target,
             "alias": ALIAS,
@@ -166,9 +167,10 @@ CONSOLE: Final = Part(
 )
 CHANNEL: Final = Part(
     rule=_rule(
-        Rule(attributes={"type": one_of("virtio"), "name": _PORT_NAME, "state": ANY}),
+        Rule(attributes={"type": one_of("virtio"), "name": _PORT_NAME, "state": ANY}, required=("type",)),
         "virtio-serial",
         at_most=None,
+        required=("target",),
     ),
     build=_build_channel,
     refuse=_refuse,

@@ -35,9 +35,9 @@ def json_text(properties: Properties) -> str:
     return json.dumps(properties, separators=(",", ":"))
 
 
-def present(**properties: Value) -> dict[str, Value]:
-    """Return the properties that are not None; underscores in names stand for dashes."""
-    return {key.replace("_", "-"): value for key, value in properties.items() if value is not None}
+def present(properties: Properties) -> dict[str, Value]:
+    """Return the properties that are not None."""
+    return {key: value for key, value in properties.items() if value is not None}
 
 
 class Command:
@@ -65,8 +65,8 @@ class Command:
         self.arguments.extend(arguments)
 
     def device(self, driver: str, **properties: Value) -> None:
-        """Append a `-device` in JSON, without the properties that are None; underscores stand for dashes."""
-        self.add("-device", json_text({"driver": driver, **present(**properties)}))
+        """Append a `-device` in JSON, without the properties that are None."""
+        self.add("-device", json_text({"driver": driver, **present(properties)}))
 
     def alias(self, element: Element, prefix: str) -> str:
         """Return the id of the device: the user's own alias (`ua-...`), else `prefix` and a running number."""

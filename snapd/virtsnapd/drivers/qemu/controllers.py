@@ -38,16 +38,17 @@ _MODELS: Final[dict[str, tuple[str, ...]]] = {
     "ide": (),
     "fdc": (),
     "sata": (),
-    "scsi": tuple(_SCSI_DRIVERS),
+    "scsi": (*_SCSI_DRIVERS, "auto"),
     "virtio-serial": (),
     "pci": (*_PCI_ROOTS, *_PCI_DRIVERS),
 }
 
 _RULE: Final = Rule(
     at_most=None,
+    required=("type",),
     attributes={
         "type": one_of(*_MODELS),
-        "index": matching(r"[0-9]{1,3}", "a number below 1000"),
+        "index": matching(r"0|[1-9][0-9]{0,2}", "a number below 1000"),
         "model": one_of(*(model for models in _MODELS.values() for model in models)),
         "ports": NUMBER,
     },

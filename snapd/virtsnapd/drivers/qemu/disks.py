@@ -38,15 +38,23 @@ _CACHE: Final = {  # cache mode -> (direct, no-flush, write cache), as in qemu(1
     "unsafe": (False, True, True),
 }
 _FILE_DRIVER: Final = {"file": ("file", "file"), "block": ("host_device", "dev")}
+_BACKED: Final = {"qcow2", "qed", "vmdk"}
+"""Formats that can lie on top of another image."""
 _TAG_BUSES: Final = {  # elements that only some buses have a property for
     "wwn": {"ide", "sata", "scsi"},
     "vendor": {"scsi"},
     "product": {"scsi"},
     "serial": {"ide", "sata", "scsi", "virtio", "usb"},
 }
+_SEATS: Final = {  # the last of each part of a drive's address
+    "ide": {"controller": 0, "bus": 1, "target": 0, "unit": 1},
+    "sata": {"controller": 29, "bus": 0, "target": 0, "unit": 5},
+    "scsi": {"controller": 29, "bus": 0, "target": 255, "unit": 16383},
+    "fdc": {"controller": 0, "bus": 0, "target": 0, "unit": 1},
+}
 _SOURCE: Final = Rule(
     attributes={"file": PATH, "dev": PATH, "index": ANY, "startupPolicy": one_of("mandatory")},
-    children={"seclabel": IGNORED, "privateData": IGNORED},
+    children={"seclabel": IGNORED},
 )
 _BACKING_PARTS: Final = {"format": Rule(attributes={"type": FORMATS}), "source": _SOURCE}
 _BACKING_STORE: Final = Rule(
@@ -56,6 +64,7 @@ _BACKING_PARTS["backingStore"] = _BACKING_STORE  # a chain: each image may say w
 
 RULE: Final = Rule(
     at_most=None,
+    required=("target",),
     attributes={
         "type": one_of(*_FILE_DRIVER),
         "device": one_of("disk", "cdrom", "floppy"),
@@ -77,7 +86,6 @@ RULE: Final = Rule(
         ),
         "source": _SOURCE,
         "backingStore": _BACKING_STORE,
-        "mirror": IGNORED,  # live state of a copy; not part of the configuration
         "target": Rule(
             attributes={
                 "dev": matching(TARGET.pattern, "fda, hda, sda, vda and so on"),
@@ -138,28 +146,30 @@ def source_path(element: Element) -> str | None:
 def _file_layer(element: Element, target: str) -> dict[str, Value]:
     options = _driver_options(element)
     return present(
-        driver=_FILE_DRIVER[element.get("type", "file")][0],
-        filename=source_path(element),
-        node_name=file_node(target),
-        aio=options.get("io"),
-        auto_read_only=True,
-        cache=_cache_flags(options),
-        discard="unmap",  # whether discards arrive here at all is for the format layer to say
+        {
+            "driver": _FILE_DRIVER[element.get("type", "file")][0],
+            "filename": source_path(element),
+            "node-name": file_node(target),
+            "aio": options.get("io"),
+            "auto-read-only": True,
+            "cache": _cache_flags(options),
+            "discard": "unmap",  # whether discards arrive here at all is for the format layer to say
+        }
     )
 
 
 def _format_layer(element: Element, target: str) -> dict[str, Value]:
     options = _driver_options(element)
-    layer = present(
-        driver=options.get("type", "raw"),
-        node_name=format_node(target),
-        read_only=is_read_only(element),
-        cache=_cache_flags(options),
-        discard=options.get("discard"),
-        detect_zeroes=options.get("detect_zeroes"),
-        file=file_node(target),
-    )
-    return {**layer, **_backing(element, target, 1)}
+    layer: dict[str, Value] = {
+        "driver": image_format(element),
+        "node-name": format_node(target),
+        "read-only": is_read_only(element),
+        "cache": _cache_flags(options),
+        "discard": options.get("discard"),
+        "detect-zeroes": options.get("detect_zeroes"),
+        "file": file_node(target),
+    }
+    return {**present(layer), **_backing(element, target, 1)}
 
 
 def _driver_options(element: Element) -> dict[str, str]:
@@ -177,15 +187,20 @@ def is_read_only(element: Element) -> bool:
     return element.find("readonly") is not None or element.get("device") == "cdrom"
 
 
+def image_format(element: Element) -> str:
+    """Return the format of a disk or of a backing image; libvirt never guesses, raw is its default."""
+    described = element.find("driver" if element.tag == "disk" else "format")
+    return "raw" if described is None else str(described.get("type", "raw"))
+
+
 def _backing(element: Element, target: str, depth: int) -> dict[str, Value]:
     """Return the `backing` member: absent when the image's own header is to be followed, null at the end."""
     store = element.find("backingStore")
-    if store is None:
-        return {}
+    if store is None or image_format(element) not in _BACKED:
+        return {}  # the others end the chain by themselves
     path = source_path(store)
     if path is None:
         return {"backing": None}
-    image_format = store.find("format")
     image_file = {
         "driver": _FILE_DRIVER[store.get("type", "file")][0],
         "filename": path,
@@ -194,7 +209,7 @@ def _backing(element: Element, target: str, depth: int) -> dict[str, Value]:
     }
     return {
         "backing": {
-            "driver": "raw" if image_format is None else image_format.get("type", "raw"),
+            "driver": image_format(store),
             "node-name": f"{format_node(target)}-b{depth}",
             "read-only": True,
             "file": image_file,
@@ -211,37 +226,42 @@ def _build(element: Element, command: Command) -> None:
         command.add("-blockdev", json_text(_file_layer(element, target)))
         command.add("-blockdev", json_text(_format_layer(element, target)))
     driver, place, alias = _seat(element, bus, command)
+    boot_index = command.boot_index(element)
+    if driver == "floppy" and boot_index is not None:
+        # here the boot order is a matter of the controller
+        command.add("-global", f"isa-fdc.bootindex{'AB'[int(str(place['unit']))]}={boot_index}")
+        boot_index = None
     command.device(
-        driver, **place, **_device_properties(element, target, command), id=own_alias(element) or alias
+        driver,
+        **place,
+        bootindex=boot_index,
+        **_device_properties(element, target),
+        id=own_alias(element) or alias,
     )
 
 
-def _device_properties(element: Element, target: str, command: Command) -> dict[str, Value]:
+def _device_properties(element: Element, target: str) -> dict[str, Value]:
     options = _driver_options(element)
     cache = _CACHE.get(options.get("cache", "default"))
     on_write_error, on_read_error = _error_policies(options)
     block_sizes = element.find("blockio")
     target_element = element.find("target")
     wwn = element.findtext("wwn")
-    underscored: dict[str, Value] = {
+    return {
+        "drive": format_node(target) if source_path(element) else None,
+        "serial": element.findtext("serial"),
+        "wwn": int(wwn, 16) if wwn else None,
+        "vendor": element.findtext("vendor"),
+        "product": element.findtext("product"),
+        "write-cache": None if cache is None or is_drive(element) else "on" if cache[2] else "off",
+        "share-rw": True if element.find("shareable") is not None else None,
+        "werror": on_write_error,
+        "rerror": on_read_error,
         "logical_block_size": _number(block_sizes, "logical_block_size"),
         "physical_block_size": _number(block_sizes, "physical_block_size"),
         "rotation_rate": _number(target_element, "rotation_rate"),
+        "removable": _switch(target_element, "removable"),
     }
-    dashed = present(
-        drive=format_node(target) if source_path(element) else None,
-        bootindex=command.boot_index(element),
-        serial=element.findtext("serial"),
-        wwn=int(wwn, 16) if wwn else None,
-        vendor=element.findtext("vendor"),
-        product=element.findtext("product"),
-        write_cache=None if cache is None or is_drive(element) else "on" if cache[2] else "off",
-        share_rw=True if element.find("shareable") is not None else None,
-        werror=on_write_error,
-        rerror=on_read_error,
-        removable=_switch(target_element, "removable"),
-    )
-    return dashed | {key: value for key, value in underscored.items() if value is not None}
 
 
 def is_drive(element: Element) -> bool:
@@ -327,11 +347,23 @@ def _refuse(element: Element) -> Iterator[tuple[str, str]]:
         and address.get("type") != {"virtio": "pci", "usb": "usb"}.get(bus, "drive")
     ):
         yield "/address/@type", f"an address of type '{address.get('type')}' is not supported on bus '{bus}'"
+    yield from _seat_limits(element, str(bus))
     yield from _bus_properties(element, str(bus))
+    store = element.find("backingStore/source")
+    if store is not None and image_format(element) not in _BACKED:
+        yield "/backingStore", f"a backing store below format '{image_format(element)}' is not supported"
     if device == "disk" and source_path(element) is None:
         yield "/source", f"disk '{target.get('dev')}' has no source"
     if target.get("removable") is not None and bus != "usb":
         yield "/target/@removable", "attribute 'removable' is supported on bus 'usb' only"
+
+
+def _seat_limits(element: Element, bus: str) -> Iterator[tuple[str, str]]:
+    address = element.find("address[@type='drive']")
+    for key, most in _SEATS.get(bus, {}).items():
+        value = None if address is None else address.get(key)
+        if value is not None and NUMBER.allow(value) and int(value, 0) > most:
+            yield f"/address/@{key}", f"{key} {value} is beyond the last of bus '{bus}', which is {most}"
 
 
 def _bus_properties(element: Element, bus: str) -> Iterator[tuple[str, str]]:

@@ -44,6 +44,7 @@ def _build_input(element: Element, command: Command) -> None:
 INPUT: Final = Part(
     rule=Rule(
         at_most=None,
+        required=("type",),
         attributes={"type": one_of("tablet", "mouse", "keyboard"), "bus": one_of("ps2", "usb", "virtio")},
         children={"alias": ALIAS, "address": address_rule("usb", "pci")},
     ),
@@ -90,6 +91,7 @@ def _refuse_graphics(element: Element) -> Iterator[tuple[str, str]]:
 _HOST: Final = matching(r"[0-9A-Fa-f:.]+|[A-Za-z0-9.-]+", "an address or host name")
 GRAPHICS: Final = Part(
     rule=Rule(
+        required=("type",),
         attributes={
             "type": one_of("vnc"),
             "socket": PATH,
@@ -132,14 +134,7 @@ def _build_video(element: Element, command: Command) -> None:
         memory = {"vgamem": _kib(model, "vram", 1024)}
     elif kind == "virtio" and model.get("heads"):
         memory = {"max_outputs": int(model.get("heads", "1"), 0)}
-    command.add(
-        "-device", json_text({"driver": driver, "id": identity, **_given(memory), **command.pci(element)})
-    )
-
-
-def _given(properties: dict[str, Value]) -> dict[str, Value]:
-    # unlike most, these property names are spelled with underscores
-    return {key: value for key, value in properties.items() if value is not None}
+    command.device(driver, id=identity, **memory, **command.pci(element))
 
 
 def _kib(model: Element, name: str, unit: int) -> int | None:
@@ -204,7 +199,7 @@ def _build_sound(element: Element, command: Command) -> None:
 
 SOUND: Final = Part(
     rule=Rule(
-        at_most=1,
+        required=("model",),
         attributes={"model": one_of(*_SOUND_DRIVERS)},
         children={"alias": ALIAS, "address": PCI_ADDRESS, "audio": Rule(attributes={"id": NUMBER})},
     ),

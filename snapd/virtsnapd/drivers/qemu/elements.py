@@ -41,8 +41,8 @@ ANY: Final = matching(r"(?s).*", "anything")
 YES_NO: Final = one_of("yes", "no")
 ON_OFF: Final = one_of("on", "off")
 ZERO: Final = matching(r"0[xX]0+|0+", "0")
-NUMBER: Final = matching(r"0[xX][0-9a-fA-F]{1,8}|[0-9]{1,9}", "a number")
-PATH: Final = matching(r"/[^\0]*", "an absolute path")
+NUMBER: Final = matching(r"0[xX][0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,8}", "a number")
+PATH: Final = matching(r"/[^\x00-\x1f]*", "an absolute path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class Rule:
     attributes: Mapping[str, Values] = field(default_factory=dict)
     children: Mapping[str, Rule] = field(default_factory=dict)
     text: Values | None = None
+    required: tuple[str, ...] = ()
+    """Attributes and children that must be there."""
     at_most: int | None = 1
     ignored: bool = False
     """The subtree is kept but nothing in it changes what the guest sees."""
@@ -86,6 +88,10 @@ def violations(element: Element, rule: Rule, path: str) -> Iterator[Problem]:
     if rule.ignored:
         return
     yield from _attribute_violations(element, rule, path)
+    for name in rule.required:
+        if element.get(name) is None and element.find(name) is None:
+            kind = "attribute" if name in rule.attributes else "element"
+            yield Problem(path, f"{kind} '{name}' of <{element_name(element)}> is missing")
     if (text := (element.text or "").strip()) and (rule.text is None or not rule.text.allow(text)):
         wanted = f" (supported: {rule.text.words})" if rule.text else ""
         yield Problem(path, f"the text '{text}' of <{element_name(element)}> is not supported{wanted}")

@@ -45,7 +45,9 @@ class GuestFolder:
 
     def make(self) -> None:
         """Make it. Blocks."""
-        self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o711)  # whatever the umask: a guest under another account reaches its sockets
 
 
 class Guest:

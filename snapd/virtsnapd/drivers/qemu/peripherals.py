@@ -48,6 +48,7 @@ def _build_interface(element: Element, command: Command) -> None:
 INTERFACE: Final = Part(
     rule=Rule(
         at_most=None,
+        required=("type",),
         attributes={"type": one_of("user"), "trustGuestRxFilters": one_of("no")},
         children={
             "mac": Rule(attributes={"address": MAC, "type": one_of("generated", "static")}),
@@ -70,8 +71,10 @@ def _build_balloon(element: Element, command: Command) -> None:
         command.device(
             "virtio-balloon-pci",
             id=command.alias(element, "balloon"),
-            deflate_on_oom=_is_on(element, "autodeflate"),
-            free_page_reporting=_is_on(element, "freePageReporting"),
+            **{
+                "deflate-on-oom": _is_on(element, "autodeflate"),
+                "free-page-reporting": _is_on(element, "freePageReporting"),
+            },
             **command.pci(element),
         )
 
@@ -83,6 +86,7 @@ def _is_on(element: Element, name: str) -> bool | None:
 
 MEMBALLOON: Final = Part(
     rule=Rule(
+        required=("model",),
         attributes={"model": one_of("virtio", "none"), "autodeflate": ON_OFF, "freePageReporting": ON_OFF},
         # how often the host asks for statistics is nothing that the guest is made of
         children={"stats": IGNORED, "alias": ALIAS, "address": PCI_ADDRESS},
@@ -104,7 +108,7 @@ def _build_rng(element: Element, command: Command) -> None:
         "virtio-rng-pci",
         rng=f"obj{identity}",
         id=identity,
-        max_bytes=None if rate is None else int(rate.get("bytes", "0")),
+        **{"max-bytes": None if rate is None else int(rate.get("bytes", "0"))},
         period=None if rate is None else int(rate.get("period", "1000")),
         **command.pci(element),
     )
@@ -113,13 +117,17 @@ def _build_rng(element: Element, command: Command) -> None:
 RNG: Final = Part(
     rule=Rule(
         at_most=None,
+        required=("model", "backend"),
         attributes={"model": one_of("virtio")},
         children={
             "backend": Rule(
+                required=("model",),
                 attributes={"model": one_of("random", "builtin")},
                 text=one_of("/dev/urandom", "/dev/random", "/dev/hwrng"),
             ),
-            "rate": Rule(attributes={"bytes": matching(r"[0-9]{1,9}", "bytes"), "period": NUMBER}),
+            "rate": Rule(
+                attributes={"bytes": matching(r"[0-9]{1,9}", "bytes"), "period": NUMBER}, required=("bytes",)
+            ),
             "alias": ALIAS,
             "address": PCI_ADDRESS,
         },
@@ -138,6 +146,7 @@ def _build_watchdog(element: Element, command: Command) -> None:
 
 WATCHDOG: Final = Part(
     rule=Rule(
+        required=("model",),
         attributes={
             "model": one_of("i6300esb", "ib700"),
             "action": one_of("reset", "shutdown", "poweroff", "pause", "none", "inject-nmi"),

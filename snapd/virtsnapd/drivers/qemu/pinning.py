@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from virtsnap_protocol.errors import ConfigUnsupported
 from virtsnapd.drivers.qemu import characters, seats
 from virtsnapd.drivers.qemu.addresses import PciAddress, PciSlots, describe, pci_address
-from virtsnapd.drivers.qemu.arguments import DEVICES
+from virtsnapd.drivers.qemu.arguments import DEVICES, check_honoured
 from virtsnapd.drivers.qemu.command import is_q35, machine_of
 from virtsnapd.drivers.qemu.controllers import kind_and_index
 
@@ -62,13 +62,15 @@ def pin(
 
     Raises:
         XmlError: addresses that are wrong or taken twice; both devices are named.
-        ConfigUnsupported: a disk or machine that we do not know how to place.
+        ConfigUnsupported: something cannot be honoured, or a disk placed.
         InternalError: no address is left.
 
     """
+    check_honoured(definition)
     root = copy.deepcopy(definition.element)
     devices = _child(root, "devices")
     _pin_machine(root, machines, default_machine)
+    _pin_vcpu(root)
     _pin_cpu(root)
     _pin_boot(root)
     _pin_emulator(devices, emulator)
@@ -76,6 +78,8 @@ def pin(
     _pin_disks(devices)
     _pin_interfaces(devices, new_mac)
     _pin_serial_ports(devices)
+    for device in devices.iterfind("input"):
+        device.set("bus", device.get("bus", "usb" if device.get("type") == "tablet" else "ps2"))
     _add_implicit_devices(devices, q35=is_q35(root))
     seats.assign(devices)
     _pin_pci(devices, q35=is_q35(root))
@@ -106,6 +110,15 @@ def _pin_machine(root: Element, machines: Mapping[str, str], default_machine: st
     machine = machine_of(root) or default_machine
     os_type.set("arch", os_type.get("arch", "x86_64"))
     os_type.set("machine", machines.get(machine, machine))
+
+
+def _pin_vcpu(root: Element) -> None:
+    if root.find("vcpu") is None:
+        before = root.find("os")
+        vcpu = _added(
+            root, "vcpu", {"placement": "static"}, at=None if before is None else root.index(before)
+        )
+        vcpu.text = "1"
 
 
 def _pin_cpu(root: Element) -> None:
@@ -278,7 +291,9 @@ def _check_chipset_place(element: Element, place: PciAddress, *, q35: bool) -> N
     fixed = _chipset_place(element, q35=q35)
     if fixed is not None and element.get("type") != "usb" and place != fixed:
         kind = str(element.get("type")).upper()
-        raise ConfigUnsupported(f"Primary {kind} controller must have PCI address {fixed.text}, not {place.text}")
+        raise ConfigUnsupported(
+            f"Primary {kind} controller must have PCI address {fixed.text}, not {place.text}"
+        )
 
 
 def _settle_chipset(element: Element, slots: PciSlots, *, q35: bool) -> None:

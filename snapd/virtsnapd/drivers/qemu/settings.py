@@ -84,7 +84,7 @@ OS: Final = Part(
     rule=Rule(
         children={
             "type": Rule(attributes={"arch": one_of("x86_64"), "machine": MACHINES}, text=one_of("hvm")),
-            "boot": Rule(attributes={"dev": one_of(*_BOOT_DEVICES)}, at_most=4),
+            "boot": Rule(attributes={"dev": one_of(*_BOOT_DEVICES)}, required=("dev",), at_most=4),
             "bootmenu": Rule(attributes={"enable": YES_NO, "timeout": NUMBER}),
             "bios": Rule(
                 attributes={"useserial": YES_NO, "rebootTimeout": matching(r"-1|[0-9]{1,5}", "ms or -1")}
@@ -158,7 +158,9 @@ CLOCK: Final = Part(
         attributes={"offset": one_of("utc", "localtime")},
         children={
             "timer": Rule(
-                at_most=None, attributes={"name": one_of(*_TIMERS), "tickpolicy": ANY, "present": YES_NO}
+                at_most=None,
+                required=("name",),
+                attributes={"name": one_of(*_TIMERS), "tickpolicy": ANY, "present": YES_NO},
             )
         },
     ),
@@ -201,7 +203,9 @@ def _refuse_cpu(element: Element) -> Iterator[tuple[str, str]]:
         yield "/@migratable", "attribute 'migratable' is supported for cpu mode 'host-passthrough' only"
 
 
-_FEATURE: Final = Rule(attributes={"name": _NAME, "policy": one_of(*_POLICY)}, at_most=None)
+_FEATURE: Final = Rule(
+    attributes={"name": _NAME, "policy": one_of(*_POLICY)}, required=("name",), at_most=None
+)
 CPU: Final = Part(
     rule=Rule(
         attributes={

@@ -31,7 +31,9 @@ def holds(disk: Path, value: int) -> bool:
 
 def qemu_io(disk: Path, command: str) -> subprocess.CompletedProcess[bytes]:
     options = f"driver=qcow2,file.driver=file,file.filename={str(disk).replace(',', ',,')}"
-    return subprocess.run(["qemu-io", "--image-opts", options, "-c", command], check=False, capture_output=True)
+    return subprocess.run(
+        ["qemu-io", "--image-opts", options, "-c", command], check=False, capture_output=True
+    )
 
 
 @pytest.fixture

@@ -193,9 +193,7 @@ async def identity_from_a_daemon_that_ended(folder: Path, *, by: str) -> GuestId
 
 async def test_a_zombie_that_nobody_reaped_is_not_adopted(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        identity = GuestIdentity(
-            pid=child.pid, start_time=read_start_time(child.pid), boot_id=read_boot_id()
-        )
+        identity = GuestIdentity(pid=child.pid, start_time=read_start_time(child.pid), boot_id=read_boot_id())
         pidfd = os.pidfd_open(child.pid)
         try:
             child.kill()

@@ -1,0 +1,1 @@
+"""The command ``virtsnap``: virsh's commands, spelling and output, spoken to virtsnapd."""

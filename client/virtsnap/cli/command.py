@@ -1,0 +1,154 @@
+"""What a command is: one declaration feeds parsing, help and completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from virtsnap_protocol.errors import DomainNotFound, Error, SnapshotNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from virtsnap.cli.console import Console
+
+Kind = Literal["flag", "text", "number", "many"]
+Completes = Literal["domain", "snapshot", "command", "method", "event"]
+Group = Literal["domain", "monitor", "snapshot", "host", "virtsnap"]
+
+GROUPS: Final[Mapping[Group, str]] = {
+    "domain": "Domain Management",
+    "monitor": "Domain Monitoring",
+    "snapshot": "Snapshot",
+    "host": "Host and Hypervisor",
+    "virtsnap": "Virtsnap itself",
+}
+"""In the order of the global help, as in virsh."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command. All but flags may also be given by position, unless `named_only`."""
+
+    name: str
+    kind: Kind
+    summary: str
+    required: bool = field(default=False, kw_only=True)
+    named_only: bool = field(default=False, kw_only=True)
+    completes: Completes | None = field(default=None, kw_only=True)
+
+    @property
+    def value_word(self) -> str:
+        """What help calls the value."""
+        return "number" if self.kind == "number" else "string"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command: how it is spelled, explained and run."""
+
+    name: str
+    group: Group
+    summary: str
+    description: str
+    options: tuple[Option, ...] = ()
+    run: Callable[[Console, Arguments], None]
+
+    def option(self, name: str) -> Option | None:
+        """Return the option with this name; every command has ``--json``."""
+        return next((o for o in (*self.options, JSON) if o.name == name), None)
+
+
+JSON: Final = Option("json", "flag", "print one JSON document instead of text")
+DOMAIN: Final = Option("domain", "text", "name, id or UUID of a domain", required=True, completes="domain")
+XML_FILE: Final = Option("file", "text", "file with an XML domain definition, - for standard input", required=True)
+
+
+class CommandFailed(Exception):
+    """A command did not do its work: what to tell the user, and the error behind it if there is one."""
+
+    def __init__(self, *lines: str, error: Error | None = None, fatal: bool = False) -> None:
+        super().__init__(*lines)
+        self.lines = lines
+        self.error = error
+        self.fatal = fatal
+        """Nothing further can work: there is no daemon."""
+
+
+class Arguments:
+    """What was given for a command's options."""
+
+    def __init__(self, command: Command, values: Mapping[str, list[str]]) -> None:
+        self.command = command
+        self._values = values
+
+    def flag(self, name: str) -> bool:
+        """Return whether an option was given."""
+        return name in self._values
+
+    def many(self, name: str) -> list[str]:
+        """Return all values given for an option."""
+        return self._values.get(name, [])
+
+    def text(self, name: str) -> str | None:
+        """Return the value of an option, None when it was not given.
+
+        Raises:
+            CommandFailed: It was given and is empty.
+        """
+        given = self._values.get(name)
+        if given is None:
+            return None
+        if not given[0]:
+            raise CommandFailed(f"Failed to get option '{name}': Option argument is empty")
+        return given[0]
+
+    def required(self, name: str) -> str:
+        """Return the value of a required option, which the grammar has seen to.
+
+        Raises:
+            CommandFailed: It is empty.
+        """
+        return self.text(name) or ""
+
+    def number(self, name: str) -> int | None:
+        """Return the value of an option that is a positive number.
+
+        Raises:
+            CommandFailed: It is something else.
+        """
+        given = self._values.get(name)
+        if given is None:
+            return None
+        if not (given[0].isascii() and given[0].isdigit() and 0 < int(given[0]) < 2**31):
+            raise CommandFailed(
+                f"Numeric value '{given[0]}' for <{name}> option is malformed or out of range"
+            )
+        return int(given[0])
+
+    def exclude(self, one: str, *others: str) -> None:
+        """Refuse options that contradict each other, in virsh's words.
+
+        Raises:
+            CommandFailed: `one` was given, and one of the others as well.
+        """
+        for other in others:
+            if self.flag(one) and self.flag(other):
+                raise CommandFailed(f"Options --{one} and --{other} are mutually exclusive")
+
+
+@contextmanager
+def explained(summary: str) -> Iterator[None]:
+    """Put virsh's summary before the daemon's error; a name that was not found says enough by itself.
+
+    Raises:
+        CommandFailed: The daemon refused.
+    """
+    try:
+        yield
+    except (DomainNotFound, SnapshotNotFound):
+        raise
+    except Error as error:
+        raise CommandFailed(summary, error=error) from error

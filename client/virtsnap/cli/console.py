@@ -1,0 +1,108 @@
+"""Where a command's words go, and where its connection comes from."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from virtsnap.blocking import connect
+from virtsnap.cli.command import CommandFailed
+from virtsnap.cli.render import error_lines
+from virtsnap_protocol.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from virtsnap.blocking import BlockingConnection
+    from virtsnap.cli.command import Command
+    from virtsnap.domain import BlockingDomain
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """The global options."""
+
+    uri: str | None = None
+    socket: str | None = None
+    read_only: bool = False
+    quiet: bool = False
+    timing: bool = False
+    json: bool = False
+
+
+@dataclass
+class Console:
+    """One run of the command: settings, connection, output."""
+
+    settings: Settings
+    commands: Mapping[str, Command]
+    interactive: bool = False
+    json: bool = False
+    """Of the command that is running: asked for by it or for all."""
+    _connection: BlockingConnection | None = field(default=None, init=False)
+
+    @property
+    def connection(self) -> BlockingConnection:
+        """The connection, opened when first needed, and again when it was lost.
+
+        Raises:
+            CommandFailed: There is no daemon, or not this hypervisor.
+        """
+        if self._connection is None or not self._connection.alive:
+            self.connect()
+        return self._connection  # type: ignore[return-value]  # connect() sets it or raises
+
+    def connect(self) -> None:
+        """Open a connection according to the settings, in place of the one there is.
+
+        Raises:
+            CommandFailed: There is no daemon, or not this hypervisor.
+        """
+        self.disconnect()
+        settings = self.settings
+        try:
+            self._connection = connect(settings.uri, socket=settings.socket, read_only=settings.read_only)
+        except Error as error:
+            raise CommandFailed("failed to connect to the hypervisor", error=error, fatal=True) from error
+
+    def disconnect(self) -> None:
+        """Close the connection if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def domain(self, name: str) -> BlockingDomain:
+        """Return a handle of a domain."""
+        return self.connection.domain(name)
+
+    def out(self, text: str) -> None:
+        """Print data, as it is."""
+        if not self.json:
+            sys.stdout.write(text)
+
+    def extra(self, text: str) -> None:
+        """Print what a quiet user does not want to see."""
+        if not self.settings.quiet:
+            self.out(text)
+
+    def result(self, value: Any) -> None:  # noqa: ANN401 whatever msgspec can encode
+        """Print the JSON document of a command, when that is asked for."""
+        if self.json:
+            sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+    def complain(self, *lines: str) -> None:
+        """Print lines to standard error, after everything printed before."""
+        sys.stdout.flush()
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.flush()
+
+    def report(self, failure: CommandFailed | Error) -> None:
+        """Tell why a command failed."""
+        error = failure if isinstance(failure, Error) else failure.error
+        lines = [] if isinstance(failure, Error) else [f"error: {line}" for line in failure.lines]
+        self.complain(*lines, *(error_lines(error) if error else ()))
+        if self.json:
+            self.result({"error": error.to_wire() if error else {"message": failure.args[0]}})

@@ -1,0 +1,18 @@
+"""``make regenerate``: writes every file that is derived from the code; the tests compare them."""
+
+from __future__ import annotations
+
+from tests.support import config_sample, docs
+from virtsnap_protocol import export
+
+
+def main() -> None:
+    """Write the schemas, the OpenRPC document, the sample configuration and the generated parts of docs/."""
+    export.main([])
+    config_sample.SAMPLE.write_text(config_sample.format_sample())
+    for path in docs.documents():
+        path.write_text(docs.regenerated(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()
