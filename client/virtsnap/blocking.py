@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)
 
-_CHUNK = 256 * 1024
+_CHUNK = 64 * 1024
 
 
 def connect(
@@ -151,20 +151,21 @@ class BlockingConnection(HostVerbs):
             raise lost(self._ended.detail)
         identity, frame = request(self._session, method, params)
         until = None if seconds is None else time.monotonic() + seconds
-        sent = 0
+        begun, sent = False, 0
         try:
             while sent < len(frame):
                 self._allow(until)
+                begun = True
                 sent += self._stream.send(memoryview(frame)[sent:])
             while (reply := self._reply) is None:
                 self._receive(until)
         except TimeoutError:
-            raise too_late(method, seconds or 0, maybe_applied=sent > 0 and not method.reads) from None
+            raise too_late(method, seconds or 0, maybe_applied=begun and not method.reads) from None
         except (ConnectionLost, OSError) as error:
-            raise self._end(error, maybe_applied=sent > 0 and not method.reads) from None
+            raise self._end(error, maybe_applied=begun and not method.reads) from None
         finally:
             if self._reply is None:
-                self._give_up(identity, begun=sent > 0, complete=sent == len(frame))
+                self._give_up(identity, begun=begun, complete=sent == len(frame))
             self._reply = None
         return reply
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)
 
-_CHUNK = 256 * 1024
+_CHUNK = 64 * 1024
 
 
 @asynccontextmanager
@@ -56,14 +56,19 @@ async def open_connection(
 async def connection_on(stream: trio.abc.Stream) -> AsyncIterator[Connection]:
     """Run a conversation on a stream, which is closed at the end of the block."""
     opened = Connection(stream)
-    async with stream, trio.open_nursery(strict_exception_groups=False) as nursery:
+    failure: Exception | None = None
+    async with stream, trio.open_nursery() as nursery:
         nursery.start_soon(opened._read)  # noqa: SLF001 its other half
         nursery.start_soon(opened._write)  # noqa: SLF001 its other half
         try:
             yield opened
+        except Exception as error:  # noqa: BLE001 raised below as it is: the nursery would wrap it
+            failure = error
         finally:
             opened._end(lost("the connection is closed"))  # noqa: SLF001 its other half
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class _Pending:

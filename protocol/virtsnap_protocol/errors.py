@@ -65,10 +65,11 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
 class Error(Exception):
     """Root of the taxonomy; never raised itself."""
 
-    kind: ClassVar[str] = "error"
-    code: ClassVar[int] = 0
+    kind: str = "error"
+    """The stable word; like the two below it belongs to the class, except in errors of kinds unknown here."""
+    code: int = 0
+    retryable: bool = False
     prefix: ClassVar[str] = ""
-    retryable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -410,6 +411,8 @@ def error_from_wire(wire: ErrorObject) -> Error:
         remedy=data.remedy,
         details=data.details,
     )
+    if data.kind not in ERRORS:  # of a newer daemon: what it says of itself is better than what we know
+        error.kind, error.code, error.retryable = data.kind or error.kind, wire.code, data.retryable
     return error
 
 

@@ -191,7 +191,10 @@ class Daemon:
     ) -> None:
         async def handle(stream: UnixStream) -> None:
             session = Session(stream, self._dispatcher, self._services, work, read_only=bool(read_only))
-            await session.run()
+            try:
+                await session.run()
+            except Exception:  # a defect in one conversation must not end those of others
+                log.exception("defect in the session of process %d", stream.peer.pid)
 
         await serve(listener, handle, clients, self._places, self._refuse)
 

@@ -6,8 +6,6 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from virtsnap_protocol.errors import InternalFault, MethodNotFound
 from virtsnapd.access import require_write
 from virtsnapd.validation import explain
@@ -55,7 +53,10 @@ class Dispatcher:
         params = NO_PARAMS if call.params is None else call.params
         try:
             decoded = method.decode_params.decode(params)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
             raise explain(method, bytes(params), str(error)) from error
         answer: Result | Coroutine[Any, Any, Result] = route.handler(context, decoded)
         return answer

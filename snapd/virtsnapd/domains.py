@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from virtsnap_protocol.errors import DomainExists, DomainNotFound, OperationInvalid
+from virtsnap_protocol.errors import DomainExists, DomainNotFound, OperationInvalid, StorageError
 from virtsnap_protocol.methods.event import Event, EventKind, Lifecycle
 from virtsnapd.hierarchies import Hierarchy
 from virtsnapd.locks import DomainLock
@@ -145,12 +145,22 @@ class DomainTable:
         """Operations that a former daemon began, by the domain's UUID; taken out as they are settled."""
 
     def load(self, loaded: Loaded) -> None:
-        """Take over what the store holds of this driver's domains."""
+        """Take over what the store holds of this driver's domains.
+
+        Raises:
+            StorageError: The snapshots of a domain make no forest.
+        """
         heads = {head.uuid: (head, found) for head, found in loaded.hierarchies if head.driver == self.scheme}
         for row in loaded.domains:
             if row.driver == self.scheme:
                 head, snapshots = heads.get(row.uuid) or (self._new_head(row.uuid), [])
-                self._insert(self._domain(row, Hierarchy(head, snapshots)))
+                try:
+                    hierarchy = Hierarchy(head, snapshots)
+                except ValueError as error:
+                    raise StorageError(
+                        f"snapshots of domain '{row.name}': {error}", domain=row.name
+                    ) from error
+                self._insert(self._domain(row, hierarchy))
         self._ids = itertools.count(max(self._by_id, default=0) + 1)
         self.interrupted = {o.uuid: o for o in loaded.operations if o.driver == self.scheme}
 
@@ -400,6 +410,7 @@ class DomainTable:
         transaction.delete_operation(self.scheme, domain.uuid)
 
         def apply() -> None:
+            domain.lock.gone = True
             del self._by_uuid[domain.uuid], self._by_name[domain.name]
             if domain.row.id is not None:
                 self._by_id.pop(domain.row.id, None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from virtsnap_protocol.errors import DomainBusy
+from virtsnap_protocol.errors import DomainBusy, DomainNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,13 +31,17 @@ class Holder:
 class DomainLock:
     """Serialises the changes of one domain; reading never takes it.
 
-    A change that finds a *long* operation at work is refused at once and told what holds the domain; behind a
-    change of metadata it waits its turn (first come, first served), since that turn comes within milliseconds.
+    A change that finds a *long* operation at work, or next in turn, is refused at once and told what holds the
+    domain; behind a change of metadata it waits its turn (first come, first served), since that turn comes within
+    milliseconds.
     """
 
     def __init__(self, domain: str) -> None:
         self.domain = domain
         self.holder: Holder | None = None
+        self.gone = False
+        """The domain does not exist any more: whoever still waits has come too late."""
+        self._long: Holder | None = None
         self._lock = trio.Lock()
 
     @asynccontextmanager
@@ -46,26 +50,33 @@ class DomainLock:
 
         Raises:
             DomainBusy: A long operation holds it.
+            DomainNotFound: The domain ended while its turn was awaited.
         """
         self._refuse_behind_long()
-        async with self._lock:
-            self._refuse_behind_long()
-            with self._held(job, who=who, long=long):
-                yield
+        holder = Holder(job=job, who=who, since=int(time.time()), long=long)
+        if long:
+            self._long = holder
+        try:
+            async with self._lock:
+                if self.gone:
+                    raise DomainNotFound(f"no domain with matching name '{self.domain}'", domain=self.domain)
+                with _Held(self, holder):
+                    yield
+        finally:
+            if self._long is holder:
+                self._long = None
 
     @asynccontextmanager
     async def wait(self, job: str) -> AsyncIterator[None]:
         """Hold the domain for the daemon's own bookkeeping, however long that takes to get."""
+        holder = Holder(job=job, who="virtsnapd", since=int(time.time()), long=False)
         async with self._lock:
-            with self._held(job, who="virtsnapd", long=False):
+            with _Held(self, holder):
                 yield
 
-    def _held(self, job: str, *, who: str, long: bool) -> _Held:
-        return _Held(self, Holder(job=job, who=who, since=int(time.time()), long=long))
-
     def _refuse_behind_long(self) -> None:
-        holder = self.holder
-        if holder is not None and holder.long:
+        holder = self._long
+        if holder is not None:
             raise DomainBusy(
                 f"cannot acquire state change lock (held by {holder.job})",
                 domain=self.domain,

@@ -63,6 +63,12 @@ class Outbox:
             self._drained = trio.Event()
             await self._drained.wait()
 
+    async def wait_sent(self) -> None:
+        """Wait until everything is sent, or the client is gone."""
+        while self._buffer:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
     async def write(self) -> None:
         """Send what the kernel did not take at once, until cancelled or the client is gone."""
         while True:
@@ -98,6 +104,7 @@ class Session:
         self._outbox.on_drained = self._confess_losses
         self._calls: dict[object, trio.CancelScope] = {}
         self._in_flight = 0
+        self._idle = trio.Event()
         self._in_flight_max = limits.requests_in_flight
         self._afterwards: list[Callable[[], None]] = []
         self._context = Context(
@@ -114,6 +121,7 @@ class Session:
             async with trio.open_nursery() as reads:
                 reads.start_soon(self._write)
                 await self._read(reads)
+                await self._finish_answers()
                 reads.cancel_scope.cancel()
         finally:
             for subscription in self._context.subscriptions.values():
@@ -135,13 +143,21 @@ class Session:
                         self._cancel(item)
                     else:
                         outbox.put(item)
+                    if outbox.full:
+                        outbox.flush()
+                        await outbox.wait_room()
                 outbox.flush()
                 if protocol.closing:
                     return
-                if outbox.full:
-                    await outbox.wait_room()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("client %s vanished", self._context.caller)
+
+    async def _finish_answers(self) -> None:
+        """Answer what is under way: a client may close its side when it has said all (socat does) and still listen."""
+        while self._in_flight:
+            self._idle = trio.Event()
+            await self._idle.wait()
+        await self._outbox.wait_sent()
 
     def _begin(self, call: Call, reads: trio.Nursery) -> None:
         try:
@@ -194,6 +210,7 @@ class Session:
                 reply = self._protocol.error(call, Cancelled(f"{call.method} was cancelled by its caller"))
         finally:
             self._in_flight -= 1
+            self._idle.set()
             if self._calls.get(call.id) is scope:
                 del self._calls[call.id]
         self._outbox.put(reply)
@@ -214,7 +231,9 @@ class Session:
 
     def _notify(self, method: str, params: Params) -> bool:
         if self._outbox.full:
-            return False
+            self._outbox.flush()  # what it holds may never have been offered to the kernel
+            if self._outbox.full:
+                return False
         self._outbox.put(self._protocol.notify(method, params))
         self._outbox.flush()
         return True

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Literal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,19 +20,20 @@ from virtsnapd.models.forest import Change
 from virtsnapd.store import OperationRow, Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnap_protocol.methods.event import EventKind, Lifecycle
     from virtsnapd.context import Hypervisor
     from virtsnapd.domains import Domain
     from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot
+    from virtsnapd.store import Verb
 
 log = logging.getLogger(__name__)
 
 FROM_SNAPSHOT: Final = "from snapshot"
 """virDomain*Reason FROM_SNAPSHOT, in virsh's spelling."""
 HALTED: Final = Transition(state="shutoff", reason=FROM_SNAPSHOT, events=(("stopped", "from-snapshot"),))
-
-Verb = Literal["take", "revert", "discard"]
 
 
 async def take(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, *, metadata: bool) -> None:
@@ -45,6 +47,7 @@ async def take(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, *, me
     transaction = Transaction()
     try:
         await driver.take(domain, snapshot)
+        await trio.lowlevel.checkpoint_if_cancelled()  # data cannot be cut short, but taken back
         if metadata:
             change = domain.hierarchy.forest.insertion(snapshot, current=True)
             domains.note(
@@ -75,27 +78,31 @@ async def revert(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, fin
     """Bring the domain back to `snapshot`, ending running, paused or shut off.
 
     Raises:
-        RevertRisky: The record holds no definition to go back to; force does not help (qemuSnapshotRevert).
         OperationInvalid: A transient domain would end (qemuSnapshotRevertValidate).
+        RevertRisky: The record holds no definition to go back to; force does not help (qemuSnapshotRevert).
     """
-    if snapshot.domain is None:
-        raise RevertRisky(
-            f"snapshot '{snapshot.name}' lacks domain '{domain.name}' rollback info", snapshot=snapshot.name
-        )
     if final == "shutoff" and not domain.persistent:
         raise OperationInvalid(
             "transient domain needs to request run or pause to revert to inactive snapshot",
             snapshot=snapshot.name,
         )
+    if snapshot.domain is None:
+        raise RevertRisky(
+            f"snapshot '{snapshot.name}' lacks domain '{domain.name}' rollback info", snapshot=snapshot.name
+        )
     await hypervisor.driver.check_revert(domain, snapshot)
-    await _begin(hypervisor, domain, "revert", snapshot, final)
-    await _complete_revert(hypervisor, domain, snapshot, final)
+    with trio.CancelScope(shield=True):  # half a revert is worse than one that nobody waits for
+        await _begin(hypervisor, domain, "revert", snapshot, final)
+        async with _settling(hypervisor, domain, "revert", snapshot):
+            await _complete_revert(hypervisor, domain, snapshot, final)
 
 
 async def delete(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> None:
     """Delete one snapshot, data and metadata; its children go to its parent."""
-    await _begin(hypervisor, domain, "discard", snapshot)
-    await _complete_discard(hypervisor, domain, snapshot)
+    with trio.CancelScope(shield=True):  # likewise
+        await _begin(hypervisor, domain, "discard", snapshot)
+        async with _settling(hypervisor, domain, "discard", snapshot):
+            await _complete_discard(hypervisor, domain, snapshot)
 
 
 async def forget(hypervisor: Hypervisor, domain: Domain, change: Change) -> None:
@@ -109,18 +116,49 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
     log.warning("%s: settling an interrupted %s of snapshot %s", domain.name, operation.verb, snapshot.name)
     try:
         if operation.verb == "take":
-            await _undo_take(hypervisor, domain, snapshot)
+            if snapshot.name not in domain.hierarchy.forest:  # else it was redefined since, and is wanted
+                await hypervisor.driver.discard(domain, snapshot)
+            await _end(hypervisor, domain)
         elif operation.verb == "discard":
             await _complete_discard(hypervisor, domain, snapshot)
         else:
             await _complete_revert(hypervisor, domain, snapshot, operation.final)
     except Error as error:
-        what = f"the {operation.verb} of snapshot '{snapshot.name}' was interrupted and cannot be settled: {error}"
-        log.error("%s: %s", domain.name, what)  # noqa: TRY400 - the cause is in the text
-        transaction = Transaction()
-        hypervisor.domains.attention(transaction, domain, f"{what}; repeat it, or revert to another snapshot")
-        hypervisor.domains.end(transaction, domain)
+        await _give_up(hypervisor, domain, operation.verb, snapshot, error)
+
+
+@asynccontextmanager
+async def _settling(
+    hypervisor: Hypervisor, domain: Domain, verb: Verb, snapshot: Snapshot
+) -> AsyncIterator[None]:
+    """Leave no note behind of an operation that a defect ends: the next start would repeat it, days later."""
+    try:
+        yield
+    except Error:
+        raise  # its outcome is known and recorded
+    except Exception as defect:
+        await _give_up(hypervisor, domain, verb, snapshot, defect)
+        raise
+
+
+async def _give_up(
+    hypervisor: Hypervisor, domain: Domain, verb: Verb, snapshot: Snapshot, why: Exception
+) -> None:
+    what = f"{_attention(verb, snapshot)} was interrupted and cannot be settled: {why}"
+    log.error("%s: %s", domain.name, what)
+    transaction = Transaction()
+    advice = "repeat it, or revert to another snapshot"
+    hypervisor.domains.attention(transaction, domain, f"{what}; {advice}")
+    hypervisor.domains.end(transaction, domain)
+    try:
         await hypervisor.domains.commit(transaction)
+    except Error as error:
+        # The note of the operation stays: the next start of the daemon tries again.
+        log.error("%s: %s", domain.name, error)  # noqa: TRY400 - the cause is in the text
+
+
+def _attention(verb: Verb, snapshot: Snapshot) -> str:
+    return f"the {verb} of snapshot '{snapshot.name}'"
 
 
 async def _begin(
@@ -141,9 +179,12 @@ async def _undo_take(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot)
     try:
         await hypervisor.driver.discard(domain, snapshot)
     except Error as error:
-        # The note stays: the next start of the daemon tries again.
-        log.error("%s: cannot remove the rest of snapshot %s: %s", domain.name, snapshot.name, error)  # noqa: TRY400
+        await _give_up(hypervisor, domain, "take", snapshot, error)
         return
+    await _end(hypervisor, domain)
+
+
+async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
     transaction = Transaction()
     hypervisor.domains.end(transaction, domain)
     await hypervisor.domains.commit(transaction)
@@ -161,6 +202,8 @@ async def _complete_discard(hypervisor: Hypervisor, domain: Domain, snapshot: Sn
     if snapshot.name in domain.hierarchy.forest:
         change = domain.hierarchy.forest.removal(snapshot.name)
         domains.note(transaction, domain, change, *_events(domain, change))
+    if (domain.row.attention or "").startswith(_attention("discard", snapshot)):
+        domains.attention(transaction, domain, None)  # this was the repetition that it asked for
     await domains.commit(transaction)
 
 

@@ -39,9 +39,15 @@ def _problems(method: Method[Any, Any], params: bytes) -> list[Problem]:
 @cache
 def _validator(method: Method[Any, Any]) -> Draft202012Validator:
     # Imported when it is first needed: it would be a third of the daemon's start-up time.
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema import Draft202012Validator, validators  # noqa: PLC0415
 
-    return Draft202012Validator(msgspec.json.schema(method.params))
+    # to the schema's rules 1.0 is an integer, to the decoder it is not
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    strict = cast(
+        "type[Draft202012Validator]",
+        validators.extend(Draft202012Validator, type_checker=types),  # type: ignore[no-untyped-call] # stubs
+    )
+    return strict(msgspec.json.schema(method.params))
 
 
 def _described(error: ValidationError) -> list[Problem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -49,6 +48,7 @@ class FakeQmp:
     received: list[dict[str, Any]] = field(default_factory=list)
     """Every command, in order."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _sending: trio.Lock = field(default_factory=trio.Lock)
     _changed: trio.Event = field(default_factory=trio.Event)
     _client: trio.SocketStream | None = None
     _reading: trio.Event = field(default_factory=trio.Event)
@@ -80,7 +80,8 @@ class FakeQmp:
         """Send messages (or raw bytes) to the client in one piece."""
         assert self._client is not None
         parts = (m if isinstance(m, bytes) else json.dumps(m).encode() + b"\r\n" for m in messages)
-        await self._client.send_all(b"".join(parts))
+        async with self._sending:
+            await self._client.send_all(b"".join(parts))
 
     async def emit(self, event: str, **data: object) -> None:
         """Send an event."""
@@ -164,9 +165,16 @@ def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def fake_qmp(path: Path, **options: Any) -> AsyncIterator[FakeQmp]:
+async def fake_qmp(
+    path: Path,
+    *,
+    scripts: dict[str, Any] | None = None,
+    greeting: bytes = FakeQmp.greeting,
+    piece: int = FakeQmp.piece,
+    hangs_up: bool = False,
+) -> AsyncIterator[FakeQmp]:
     """Serve at `path` for the length of the `with`; the options are fields of `FakeQmp`."""
-    fake = FakeQmp(path=path, **options)
+    fake = FakeQmp(path=path, scripts=scripts or {}, greeting=greeting, piece=piece, hangs_up=hangs_up)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         await listener.bind(os.fspath(path))
         listener.listen(1)

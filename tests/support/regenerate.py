@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from tests.support import config_sample, docs
+from tests.support import config_sample, docs, golden
 from virtsnap_protocol import export
 
 
 def main() -> None:
-    """Write the schemas, the OpenRPC document, the sample configuration and the generated parts of docs/."""
+    """Write the schemas, the OpenRPC document, the sample configuration, golden files and generated docs."""
     export.main([])
     config_sample.SAMPLE.write_text(config_sample.format_sample())
+    golden.regenerate()
     for path in docs.documents():
         path.write_text(docs.regenerated(path.read_text()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from virtsnap_protocol.errors import DomainNotFound, Error, SnapshotNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from virtsnap.cli.console import Console
 
@@ -63,7 +62,9 @@ class Command:
 
 JSON: Final = Option("json", "flag", "print one JSON document instead of text")
 DOMAIN: Final = Option("domain", "text", "name, id or UUID of a domain", required=True, completes="domain")
-XML_FILE: Final = Option("file", "text", "file with an XML domain definition, - for standard input", required=True)
+XML_FILE: Final = Option(
+    "file", "text", "file with an XML domain definition, - for standard input", required=True
+)
 
 
 class CommandFailed(Exception):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from virtsnap.blocking import BlockingConnection
     from virtsnap.cli.command import Command
     from virtsnap.domain import BlockingDomain
+    from virtsnap_protocol.errors import ErrorObject
 
 
 @dataclass(kw_only=True)
@@ -83,7 +84,7 @@ class Console:
         if not self.json:
             sys.stdout.write(text)
 
-    def extra(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Print what a quiet user does not want to see."""
         if not self.settings.quiet:
             self.out(text)
@@ -102,7 +103,15 @@ class Console:
     def report(self, failure: CommandFailed | Error) -> None:
         """Tell why a command failed."""
         error = failure if isinstance(failure, Error) else failure.error
-        lines = [] if isinstance(failure, Error) else [f"error: {line}" for line in failure.lines]
-        self.complain(*lines, *(error_lines(error) if error else ()))
-        if self.json:
-            self.result({"error": error.to_wire() if error else {"message": failure.args[0]}})
+        lines = [] if isinstance(failure, Error) else list(failure.lines)
+        self.complain(*(f"error: {line}" for line in lines), *(error_lines(error) if error else ()))
+        if self.json and (error or lines):
+            self.result({"error": _wire(failure, lines)})
+
+
+def _wire(failure: CommandFailed | Error, lines: list[str]) -> ErrorObject | dict[str, str]:
+    """Return the JSON of a failure: the daemon's error where there is one, also when text would not show it."""
+    if isinstance(failure, Error):
+        return failure.to_wire()
+    cause = failure.error or failure.__cause__
+    return cause.to_wire() if isinstance(cause, Error) else {"message": "; ".join(lines)}

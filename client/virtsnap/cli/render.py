@@ -50,7 +50,8 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _printable(text: str) -> str:
     """Return the text with what a terminal might obey spelled out (as vsh-table.c does)."""
     return "".join(
-        c if c.isprintable() else "".join(f"\\x{b:02x}" for b in c.encode("utf-8", "surrogateescape")) for c in text
+        c if c.isprintable() else "".join(f"\\x{b:02x}" for b in c.encode("utf-8", "surrogateescape"))
+        for c in text
     )
 
 
@@ -73,7 +74,7 @@ def tree(parents: Mapping[str, str | None]) -> str:
         name, indent, marker, last = waiting.pop()
         lines.append(f"{indent}{marker}{name}")
         below = children.get(name, [])
-        inner = indent if not marker else indent + ("    " if last else "|   ")
+        inner = indent if not marker else indent + ("  " if last else "| ")
         if below:
             lines.append(f"{inner}  |")
             waiting += [(child, f"{inner}  ", "+- ", child is below[-1]) for child in reversed(below)]

@@ -77,12 +77,20 @@ def _run(console: Console, invocation: Invocation) -> bool:
             raise
         console.report(failure)
     except DomainNotFound as error:
-        typed = arguments.text("domain")
-        console.report(CommandFailed(f"failed to get domain '{typed}'") if typed else error)
+        console.report(_unknown_domain(arguments.text("domain"), error))
     except Error as error:
         console.report(error)
     if console.settings.timing:
         console.out(f"\n(Time: {(time.monotonic() - start) * 1000:.3f} ms)\n\n")
     else:
-        console.extra("\n")
+        console.tell("\n")
     return succeeded
+
+
+def _unknown_domain(typed: str | None, error: DomainNotFound) -> CommandFailed | Error:
+    """Return the failure to show: virsh says only what was typed."""
+    if typed is None:
+        return error
+    failure = CommandFailed(f"failed to get domain '{typed}'")
+    failure.__cause__ = error
+    return failure

@@ -16,7 +16,6 @@ from virtsnapd.routing import handles
 if TYPE_CHECKING:
     from virtsnapd.context import Context
 
-PROTOCOL: Final = 1
 EMPTY: Final = Empty()
 
 
@@ -29,7 +28,7 @@ def hello(context: Context, _params: NoParams) -> connection.HelloResult:
     return connection.HelloResult(
         name="virtsnapd",
         version=VERSION,
-        protocol=PROTOCOL,
+        protocol=connection.PROTOCOL,
         drivers=[found.info for found in unique.values()],
         limits=connection.Limits(
             frame_bytes=limits.frame_bytes,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from virtsnap_protocol.methods.domain import DomainState
 from virtsnap_protocol.methods.event import Event
 from virtsnapd.models.snapshot import Snapshot
+
+Verb: TypeAlias = Literal["take", "revert", "discard"]
+"""What can be under way on a snapshot."""
 
 
 class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +47,7 @@ class OperationRow(msgspec.Struct, frozen=True, kw_only=True):
 
     driver: str
     uuid: str
-    verb: str
-    """``take``, ``revert`` or ``discard``"""
+    verb: Verb
     snapshot: Snapshot
     final: DomainState
     """The domain's state once it is done."""

@@ -76,18 +76,28 @@ MIGRATIONS: Final[tuple[str, ...]] = (TABLES,)
 VERSION: Final = len(MIGRATIONS)
 
 
+def refuse_newer(connection: sqlite3.Connection) -> int:
+    """Return the version of the database, of which nothing is touched.
+
+    Raises:
+        StorageError: The store was written by a newer version.
+    """
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > VERSION:
+        raise StorageError(
+            f"the store has format {found} and this daemon knows formats up to {VERSION}",
+            remedy="start the version of virtsnapd that wrote it, or a newer one",
+        )
+    return found
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Bring the database to this version.
 
     Raises:
         StorageError: The store was written by a newer version; nothing is touched.
     """
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found > VERSION:
-        raise StorageError(
-            f"the store has format {found} and this daemon knows formats up to {VERSION}",
-            remedy="start the version of virtsnapd that wrote it, or a newer one",
-        )
+    found = refuse_newer(connection)
     for number, script in enumerate(MIGRATIONS[found:], start=found + 1):
         # executescript commits what is open; the script itself is one transaction with its version
         connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")

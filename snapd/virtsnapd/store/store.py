@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BATCH_MAX: Final = 256
 """Changes in one commit: bounds how long the first of them waits for the last."""
+PRUNE_EVERY: Final = 256
+"""Events between two removals of those that no subscriber can ask for any more; arbitrary."""
 
 _decode_snapshot: Final = msgspec.msgpack.Decoder(Snapshot).decode
 _decode_event: Final = msgspec.msgpack.Decoder(Event).decode
@@ -55,6 +57,8 @@ class Store:
         self._connection = connection
         self._events_kept = events_kept
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._pruned = 0
+        """Position up to which events have been looked through for those that nobody can ask for."""
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -66,8 +70,10 @@ class Store:
             StorageError: Not a store, damaged, from a newer version, or not accessible; nothing was changed.
         """
         try:
+            path.touch(mode=0o600)  # definitions hold secrets; SQLite gives its other files the same mode
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
+                schema.refuse_newer(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
@@ -82,7 +88,6 @@ class Store:
                 path=str(path),
                 remedy="see `virtsnapd --check`; the file was left as it is",
             ) from error
-        path.chmod(0o600)  # definitions hold secrets
         return cls(path, connection, epoch, events_kept=events_kept)
 
     def load(self) -> Loaded:
@@ -164,12 +169,15 @@ class Store:
             if thread is not None:
                 self._queue.put(None)
                 await trio.to_thread.run_sync(thread.join)
+                await trio.to_thread.run_sync(self._forget_definitions)
             await trio.to_thread.run_sync(self.close)
 
     def close(self) -> None:
-        """Close a store whose writer is not running. Blocks; idempotent."""
-        # it may be closed already, or the disk full: unreferenced definitions only take space
-        with contextlib.suppress(sqlite3.Error):
+        """Close a store whose writer is not running, and change nothing. Blocks; idempotent."""
+        self._connection.close()
+
+    def _forget_definitions(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # the disk may be full, and they only take space
             self._connection.execute(
                 "DELETE FROM definitions WHERE digest NOT IN ("
                 "SELECT definition FROM domains WHERE definition IS NOT NULL "
@@ -177,7 +185,6 @@ class Store:
                 "UNION SELECT domain FROM snapshots WHERE domain IS NOT NULL "
                 "UNION SELECT inactive_domain FROM snapshots WHERE inactive_domain IS NOT NULL)"
             )
-        self._connection.close()
 
     # --- the writer thread ---
 
@@ -206,14 +213,25 @@ class Store:
             for request in batch:
                 self._write_one(request)
             last = max((r.events[-1].seq for r in batch if r.events and r.error is None), default=0)
-            if last and last % 256 < len(batch):  # now and then: forget what no subscriber can ask for
+            if last >= self._pruned + PRUNE_EVERY:
                 execute("DELETE FROM events WHERE seq <= ?", (last - self._events_kept,))
+                self._pruned = last
             execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
+            if isinstance(error, sqlite3.IntegrityError) and len(batch) > 1:
+                self._write_singly(batch)
+                return
             for request in batch:
                 request.error = request.error or _storage_error(error)
+
+    def _write_singly(self, batch: list[_Request]) -> None:
+        """Find the change that breaks a rule which SQLite checks at COMMIT only; the others are not to suffer."""
+        for request in batch:
+            if request.error is None:
+                request.events.clear()
+                self._write([request])
 
     def _write_one(self, request: _Request) -> None:
         connection = self._connection
@@ -224,7 +242,8 @@ class Store:
             for event in request.transaction.events:
                 cursor = connection.execute("INSERT INTO events (event) VALUES (?)", (encode_event(event),))
                 request.events.append(self._positioned(event, cursor.lastrowid or 0))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, msgspec.MsgspecError, OverflowError, UnicodeError) as error:
+            # the latter three: a value that cannot be written at all, whose change alone fails
             if not connection.in_transaction:
                 raise  # SQLite itself rolled everything back (full disk, input/output error): all have failed
             connection.execute("ROLLBACK TO change")
@@ -249,7 +268,7 @@ def _domain_row(row: tuple[object, ...]) -> DomainRow:
     return msgspec.convert(dict(zip(DomainRow.__struct_fields__, row, strict=True)), DomainRow)
 
 
-def _storage_error(error: sqlite3.Error) -> StorageError:
+def _storage_error(error: Exception) -> StorageError:
     return StorageError(
         str(error), cause=type(error).__name__, remedy="nothing was changed; see the disk's space"
     )

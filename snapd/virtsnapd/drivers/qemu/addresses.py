@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ADDRESSES: Final = {
     "pci": {"domain": ZERO, "bus": NUMBER, "slot": NUMBER, "function": NUMBER, "multifunction": ON_OFF},
     "drive": {"controller": NUMBER, "bus": NUMBER, "target": NUMBER, "unit": NUMBER},
-    "usb": {"bus": NUMBER, "port": matching(r"[0-9]+(\.[0-9]+){0,4}", "a port number")},
+    "usb": {"bus": NUMBER, "port": matching(r"[1-9][0-9]?", "a port number")},
     "virtio-serial": {"controller": NUMBER, "bus": ZERO, "port": NUMBER},
     "isa": {"iobase": NUMBER},
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from virtsnapd.drivers.qemu.addresses import ALIAS, address_rule
 from virtsnapd.drivers.qemu.command import Command, Part, option_text
-from virtsnapd.drivers.qemu.elements import ANY, IGNORED, NUMBER, ON_OFF, PATH, Rule, matching, one_of
+from virtsnapd.drivers.qemu.elements import ANY, IGNORED, NUMBER, ON_OFF, PATH, Rule, Values, matching, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,13 @@ _SOURCE: Final = Rule(
 )
 
 
-def _rule(target: Rule, *address_kinds: str, at_most: int | None, required: tuple[str, ...] = ()) -> Rule:
+def _rule(
+    target: Rule, *address_kinds: str, at_most: int | None, required: tuple[str, ...] = (), **extra: Values
+) -> Rule:
     return Rule(
         at_most=at_most,
         required=required,
-        attributes={"type": one_of(*BACKENDS), "tty": ANY},  # the host chooses the pty at start
+        attributes={"type": one_of(*BACKENDS), **extra},
         children={
             "source": _SOURCE,
             "log": _LOG,
@@ -154,13 +156,16 @@ _SERIAL_TARGET: Final = Rule(
 )
 _PORT_NAME: Final = matching(r"(?!\.)[^\0/]{1,64}", "a name without slashes")
 
-SERIAL: Final = Part(rule=_rule(_SERIAL_TARGET, at_most=4), build=_build_serial, refuse=_refuse)
+SERIAL: Final = Part(rule=_rule(_SERIAL_TARGET, at_most=4, tty=ANY), build=_build_serial, refuse=_refuse)
 PARALLEL: Final = Part(
-    rule=_rule(Rule(attributes={"port": NUMBER}), at_most=3), build=_build_parallel, refuse=_refuse
+    rule=_rule(Rule(attributes={"port": NUMBER}), at_most=3, tty=ANY), build=_build_parallel, refuse=_refuse
 )
 CONSOLE: Final = Part(
     rule=_rule(
-        Rule(attributes={"type": one_of("serial", "virtio"), "port": NUMBER}), "virtio-serial", at_most=None
+        Rule(attributes={"type": one_of("serial", "virtio"), "port": NUMBER}),
+        "virtio-serial",
+        at_most=None,
+        tty=ANY,  # where the host put the pty at the last start
     ),
     build=_build_console,
     refuse=_refuse_console,

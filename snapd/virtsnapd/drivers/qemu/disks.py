@@ -352,6 +352,9 @@ def _refuse(element: Element) -> Iterator[tuple[str, str]]:
     store = element.find("backingStore/source")
     if store is not None and image_format(element) not in _BACKED:
         yield "/backingStore", f"a backing store below format '{image_format(element)}' is not supported"
+    if element.find("shareable") is not None and image_format(element) != "raw":
+        message = f"shared access for disk '{target.get('dev')}' requires use of supported storage format"
+        yield "/shareable", message
     if device == "disk" and source_path(element) is None:
         yield "/source", f"disk '{target.get('dev')}' has no source"
     if target.get("removable") is not None and bus != "usb":

@@ -41,6 +41,15 @@ def _build_input(element: Element, command: Command) -> None:
         command.device(driver, id=command.alias(element, "input"), **place)
 
 
+def _refuse_input(element: Element) -> Iterator[tuple[str, str]]:
+    bus, address = element.get("bus"), element.find("address")
+    if bus == "ps2" and element.get("type") == "tablet":
+        yield "/@bus", "a tablet on bus 'ps2' is not supported"
+    wanted = {"usb": "usb", "virtio": "pci"}.get(str(bus))
+    if address is not None and bus is not None and address.get("type") != wanted:
+        yield "/address/@type", f"an address of type '{address.get('type')}' is not supported on bus '{bus}'"
+
+
 INPUT: Final = Part(
     rule=Rule(
         at_most=None,
@@ -50,11 +59,7 @@ INPUT: Final = Part(
     ),
     build=_build_input,
     needs_pci=lambda device: device.get("bus") == "virtio",
-    refuse=lambda device: (
-        [("/@bus", "a tablet on bus 'ps2' is not supported")]
-        if device.get("bus") == "ps2" and device.get("type") == "tablet"
-        else []
-    ),
+    refuse=_refuse_input,
 )
 
 
@@ -104,7 +109,6 @@ GRAPHICS: Final = Part(
             "listen": Rule(
                 attributes={"type": one_of("address", "socket"), "address": _HOST, "socket": PATH}
             ),
-            "alias": ALIAS,
         },
     ),
     build=_build_graphics,
@@ -127,6 +131,7 @@ def _build_video(element: Element, command: Command) -> None:
             "vram_size": _kib(model, "vram", 1024),
             "vram64_size_mb": _mib(model, "vram64"),
             "vgamem_mb": _mib(model, "vgamem"),
+            "max_outputs": int(model.get("heads", "1"), 0),
         }
     elif kind == "vga":
         memory = {"vgamem_mb": _mib(model, "vram")}

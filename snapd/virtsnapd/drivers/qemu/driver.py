@@ -28,7 +28,7 @@ from virtsnapd.drivers.qemu.commands import translated
 from virtsnapd.drivers.qemu.guest import Guest, GuestFolder, find_guest, start_guest, wait_jobs_concluded
 from virtsnapd.drivers.qemu.monitor import MonitorError
 from virtsnapd.drivers.qemu.pinning import pin
-from virtsnapd.drivers.qemu.process import GuestIdentity
+from virtsnapd.drivers.qemu.process import GuestIdentity, GuestProcess
 from virtsnapd.models.snapshot import check_snapshot_name
 from virtsnapd.store import Transaction
 
@@ -82,19 +82,22 @@ class QemuDriver(Driver):
         settings = self.context.config.qemu
         self._emulator = _found(settings.emulator, "qemu-system-x86")
         _found(settings.qemu_img, "qemu-utils")
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await self._probe()
-            for domain in self.context.domains:
-                await self._find_again(domain)
-            await self._end_orphans()
             try:
+                await self._probe()
+                await self._find_all_again()
                 yield
+            except Exception as error:  # noqa: BLE001 - raised below as it is: the nursery would wrap it
+                failure = error
             finally:
                 nursery.cancel_scope.cancel()
                 for guest in self._guests.values():
                     await guest.aclose()
                 self._guests.clear()
+        if failure is not None:
+            raise failure
 
     async def _probe(self) -> None:
         """Ask the emulator for its version and its machine types, through a QEMU that runs nothing."""
@@ -120,6 +123,23 @@ class QemuDriver(Driver):
         self.version = f"{version.major}.{version.minor}.{version.micro}"
         self._machines = {machine.alias: machine.name for machine in machines if machine.alias}
 
+    async def _find_all_again(self) -> None:
+        """Take up all guests of a former daemon, at once: one that does not answer must not delay the others."""
+        failures: list[Error] = []
+
+        async def find(domain: Domain) -> None:
+            try:
+                await self._find_again(domain)
+            except Error as error:  # raised below: a nursery would wrap it
+                failures.append(error)
+
+        async with trio.open_nursery() as finding:
+            for domain in self.context.domains:
+                finding.start_soon(find, domain)
+        if failures:
+            raise failures[0]
+        await self._end_orphans()
+
     async def _find_again(self, domain: Domain) -> None:
         """Take up the guest that a former daemon started, or record that it is gone."""
         if not domain.active:
@@ -129,15 +149,31 @@ class QemuDriver(Driver):
         if guest is not None:
             self._adopt(guest)
             await self._record_found_state(domain, guest)
-        elif _identity(domain) is not None and process.adopt(_identity_of(domain)) is not None:
+        elif (hung := _hung_process(domain)) is not None:
+            await hung.aclose()
             log.error("%s: its QEMU runs and does not answer", domain.name)
             transaction = Transaction()
             text = "its QEMU runs but does not answer on its monitor; destroy it if it does not recover"
             domains.attention(transaction, domain, text)
             await domains.commit(transaction)
-        elif domain.uuid not in domains.interrupted:  # else the revert that ended it will be completed
-            log.warning("%s: its guest ended while no daemon ran", domain.name)
-            await domains.stopped(domain, CRASHED)
+        else:
+            await self._record_lost(domain)
+
+    async def _record_lost(self, domain: Domain) -> None:
+        """Record that the guest ended while no daemon ran."""
+        log.warning("%s: its guest ended while no daemon ran", domain.name)
+        domains = self.context.domains
+        operation = domains.interrupted.get(domain.uuid)
+        if operation is not None and operation.verb == "revert":
+            return  # the revert had ended it, and will be completed
+        if operation is not None and not domain.persistent:
+            # the note about the snapshot that was being made or deleted goes with the domain: heed it now
+            try:
+                await self.discard(domain, operation.snapshot)
+            except Error as error:
+                text = "%s: the rest of snapshot %s stays in its images: %s"
+                log.error(text, domain.name, operation.snapshot.name, error)  # noqa: TRY400 - as it says
+        await domains.stopped(domain, CRASHED)
 
     async def _record_found_state(self, domain: Domain, guest: Guest) -> None:
         try:
@@ -263,13 +299,13 @@ class QemuDriver(Driver):
         if guest is not None:
             await self._end(guest, domain, transition)
             return
-        identity = _identity(domain)
-        hung = process.adopt(identity) if identity is not None else None
-        if hung is not None:
-            hung.kill()
-            await hung.wait_ended()
-            await hung.aclose()
-        await self.context.domains.stopped(domain, transition)
+        hung = _hung_process(domain)
+        with trio.CancelScope(shield=True):
+            if hung is not None:
+                hung.kill()
+                await hung.wait_ended()
+                await hung.aclose()
+            await self.context.domains.stopped(domain, transition)
 
     @override
     async def shutdown(self, domain: Domain) -> None:
@@ -340,8 +376,9 @@ class QemuDriver(Driver):
             await self._drop(guest)
         try:
             return await self._revert_cold(snapshot, definition, active=active, memory=memory)
-        except Error:
+        except Error as error:
             if domain.active:
+                error.remedy = "the domain was stopped for the revert and is shut off now; its disks may be reverted"
                 await self.context.domains.stopped(domain, FAILED)
             raise
 
@@ -424,12 +461,11 @@ def _found(program: str, package: str) -> str:
     return path
 
 
-def _identity(domain: Domain) -> GuestIdentity | None:
-    return None if domain.row.runtime is None else _identity_of(domain)
-
-
-def _identity_of(domain: Domain) -> GuestIdentity:
-    return msgspec.msgpack.decode(domain.row.runtime or b"", type=GuestIdentity)
+def _hung_process(domain: Domain) -> GuestProcess | None:
+    """Return the process of a guest that is not among the adopted ones, if it still runs."""
+    if domain.row.runtime is None:
+        return None
+    return process.adopt(msgspec.msgpack.decode(domain.row.runtime, type=GuestIdentity))
 
 
 def _new_mac() -> str:

@@ -57,7 +57,8 @@ async def run_job(
     `on_progress` is called with (current, total) now and then. When the caller is cancelled, this goes on to
     the end and then returns or raises as if it were not, since a job's result exists only until it is
     dismissed. `cancellable` jobs are told job-cancel first; for snapshot jobs that is no use, since QEMU reads no
-    command while it writes a snapshot.
+    command while it writes a snapshot. Only the end of the monitor ends the wait earlier: close it, or cancel
+    the nursery that it lives in, to leave a QEMU that hangs.
 
     Raises:
         CommandFailed: the job did not start.

@@ -17,6 +17,8 @@ from virtsnapd.drivers.qemu.elements import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from virtsnapd.models.document import Element
 
 MAC: Final = matching(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", "six hexadecimal bytes with colons")
@@ -109,7 +111,7 @@ def _build_rng(element: Element, command: Command) -> None:
         rng=f"obj{identity}",
         id=identity,
         **{"max-bytes": None if rate is None else int(rate.get("bytes", "0"))},
-        period=None if rate is None else int(rate.get("period", "1000")),
+        period=None if rate is None else int(rate.get("period", "1000"), 0),
         **command.pci(element),
     )
 
@@ -167,11 +169,22 @@ def _build_panic(element: Element, command: Command) -> None:
         command.device("pvpanic", ioport=port)
 
 
+def _refuse_panic(element: Element) -> Iterator[tuple[str, str]]:
+    address = element.find("address")
+    wanted = "pci" if element.get("model") == "pvpanic" else "isa"
+    if address is not None and address.get("type") != wanted:
+        yield (
+            "/address/@type",
+            f"an address of type '{address.get('type')}' is not supported for this panic device",
+        )
+
+
 PANIC: Final = Part(
     rule=Rule(
         attributes={"model": one_of("isa", "pvpanic")},
         children={"alias": ALIAS, "address": address_rule("isa", "pci")},
     ),
     build=_build_panic,
+    refuse=_refuse_panic,
     needs_pci=lambda panic: panic.get("model") == "pvpanic",
 )

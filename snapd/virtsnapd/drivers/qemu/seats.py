@@ -9,12 +9,13 @@ from virtsnapd.drivers.qemu.addresses import describe
 from virtsnapd.drivers.qemu.characters import uses_virtio_serial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from virtsnapd.models.document import Element
 
 Seat = tuple[int, ...]
 
+_DRIVE_KEYS: Final = ("controller", "bus", "target", "unit")
 _BUSES: Final = {"fd": "fdc", "hd": "ide", "sd": "scsi", "vd": "virtio"}
 _LETTERS: Final = 26
 _IDE_UNITS: Final = 2
@@ -89,83 +90,83 @@ def _usb_devices(devices: Element) -> list[Element]:
 
 
 def assign(devices: Element) -> None:
-    """Give every such device its place; places that are given are kept.
+    """Give every such device its place; what is given of a place is kept.
 
     Raises:
-        XmlError: two devices at one place; both are named.
+        XmlError: two devices at one place (both are named), or on a bus that is not there.
         ConfigUnsupported: no place is left.
 
     """
     for bus in ("ide", "sata", "scsi", "fdc"):
-        disks = [d for d in devices.iterfind("disk") if d.find(f"target[@bus='{bus}']") is not None]
-        _assign(
-            disks, "drive", ("controller", "bus", "target", "unit"), lambda disk, _taken: _drive_seat(disk)
-        )
-    ports = _usb_ports(devices)
-    _assign(
-        _usb_devices(devices),
-        "usb",
-        ("bus", "port"),
-        lambda _device, taken: _free_port(taken, 1, ports, "USB"),
-    )
-    _assign(
-        _virtio_serial_devices(devices),
-        "virtio-serial",
-        ("controller", "bus", "port"),
-        lambda _device, taken: _free_port(taken, 2, _VIRTIO_SERIAL_PORTS - 1, "virtio-serial"),
-    )
+        taken: dict[Seat, str] = {}
+        for disk in devices.iterfind("disk"):
+            if disk.find(f"target[@bus='{bus}']") is not None:
+                _seat_drive(disk, taken)
+    _plug(_usb_devices(devices), "usb", ("bus",), _usb_ports(devices))
+    serial_ports = {
+        int(controller.get("index", "0")): _VIRTIO_SERIAL_PORTS - 1
+        for controller in devices.iterfind("controller[@type='virtio-serial']")
+    }
+    _plug(_virtio_serial_devices(devices), "virtio-serial", ("controller", "bus"), serial_ports)
 
 
-def _usb_ports(devices: Element) -> int:
-    controller = devices.find("controller[@type='usb'][@index='0']")
-    model = "" if controller is None else str(controller.get("model"))
-    given = None if controller is None else controller.get("ports")
-    if given is not None:
-        return int(given, 0)
-    return 0 if model == "none" else _USB_PORTS.get(model, _XHCI_PORTS)
+def _seat_drive(disk: Element, taken: dict[Seat, str]) -> None:
+    """Settle a drive: parts of a given address that are missing are 0, as in libvirt."""
+    address = disk.find("address")
+    seat = _drive_seat(disk) if address is None else _read(address, _DRIVE_KEYS)
+    if seat is not None:
+        _take(taken, seat, disk)
+        _write(disk, "drive", dict(zip(_DRIVE_KEYS, seat, strict=True)))
 
 
-def _free_port(taken: dict[Seat, str], zeros: int, ports: int, kind: str) -> Seat:
-    """Return the lowest free port, from 1, of the first controller of a kind."""
-    for port in range(1, ports + 1):
-        seat = (*[0] * zeros, port)
-        if seat not in taken:
-            return seat
-    raise ConfigUnsupported(f"no free {kind} port is left")
+def _usb_ports(devices: Element) -> dict[int, int]:
+    """Return the number of ports of each USB bus."""
+    ports: dict[int, int] = {}
+    for controller in devices.iterfind("controller[@type='usb']"):
+        model, given = str(controller.get("model")), controller.get("ports")
+        if model != "none" and controller.find("master") is None:
+            count = _USB_PORTS.get(model, _XHCI_PORTS) if given is None else int(given, 0)
+            ports[int(controller.get("index", "0"))] = count
+    return ports
 
 
-def _assign(
-    elements: list[Element],
-    kind: str,
-    keys: tuple[str, ...],
-    choose: Callable[[Element, dict[Seat, str]], Seat | None],
-) -> None:
+def _plug(elements: list[Element], kind: str, keys: tuple[str, ...], ports: Mapping[int, int]) -> None:
+    """Give every device a port of its bus: first those that ask for one, then the others the lowest free ones."""
     taken: dict[Seat, str] = {}
-    for element in elements:
-        address = element.find(f"address[@type='{kind}']")
-        if address is not None and address.get(keys[-1]) is not None:
-            _take(taken, _read(address, keys, element), element)
+    waiting: list[tuple[Element, Seat]] = []
     for element in elements:
         address = element.find("address")
-        if address is not None and address.get(keys[-1]) is not None:
-            continue
-        seat = choose(element, taken)
-        if seat is None:
-            continue
-        _take(taken, seat, element)
-        if address is None:
-            address = element.makeelement("address", {})
-            element.append(address)
-        address.set("type", kind)
-        for key, value in zip(keys, seat, strict=True):
+        bus = (0,) * len(keys) if address is None else _read(address, keys)
+        if bus[0] not in ports:
+            raise XmlError(
+                f"{describe(element)} is on {kind} bus {bus[0]}, for which no controller is defined"
+            )
+        if address is None or address.get("port") is None:
+            waiting.append((element, bus))
+        else:
+            _take(taken, (*bus, *_read(address, ("port",))), element)
+    for element, bus in waiting:
+        free = (port for port in range(1, ports[bus[0]] + 1) if (*bus, port) not in taken)
+        port = next(free, None)
+        if port is None:
+            raise ConfigUnsupported(f"no free {kind} port is left for {describe(element)}")
+        _take(taken, (*bus, port), element)
+        _write(element, kind, {**dict(zip(keys, bus, strict=True)), "port": port})
+
+
+def _read(address: Element, keys: tuple[str, ...]) -> Seat:
+    return tuple(int(address.get(key, "0"), 0) for key in keys)
+
+
+def _write(element: Element, kind: str, values: Mapping[str, int]) -> None:
+    """Complete an address, without touching what it says already."""
+    address = element.find("address")
+    if address is None:
+        address = element.makeelement("address", {})
+        element.append(address)
+    for key, value in (("type", kind), *values.items()):
+        if address.get(key) is None:
             address.set(key, str(value))
-
-
-def _read(address: Element, keys: tuple[str, ...], element: Element) -> Seat:
-    try:
-        return tuple(int(part, 0) for key in keys for part in address.get(key, "0").split("."))
-    except ValueError:
-        raise XmlError(f"Cannot parse the address of {describe(element)}") from None
 
 
 def _take(taken: dict[Seat, str], seat: Seat, element: Element) -> None:

@@ -73,10 +73,12 @@ def _build_os(element: Element, command: Command) -> None:
 
 
 def _refuse_os(element: Element) -> Iterator[tuple[str, str]]:
-    devices = element.getparent()
-    if element.find("boot") is None or devices is None:
+    root = element.getparent()
+    if root is None:
         return
-    if any(device.find("boot") is not None for device in devices.iterfind("devices/*")):
+    if element.find("bios[@useserial='yes']") is not None and root.find("devices/serial") is None:
+        yield "/bios/@useserial", "need at least one serial port to use BIOS serial output"
+    if element.find("boot") is not None and root.find("devices/*/boot") is not None:
         yield "/boot", "per-device boot elements cannot be used together with os/boot elements"
 
 

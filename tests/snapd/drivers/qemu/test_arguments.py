@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import qemu_golden
+from tests.support.guest import Serial, make_disk
 from tests.support.real_qemu import greets, running
 from virtsnap_protocol.errors import ConfigUnsupported
 from virtsnapd.drivers.qemu.arguments import DOMAIN, check_honoured, command_line, node_names, vmstate_target
@@ -175,6 +176,7 @@ def test_every_refusal_is_reported_at_once_and_by_name() -> None:
     [
         ("<disk type='network'><source protocol='nbd' name='x'/><target dev='vda'/></disk>", "disk/@type"),
         (disk("vda", extra="<transient/>"), "disk/transient"),
+        (disk("vda", extra="<shareable/>"), "disk/shareable"),
         (disk("vda", extra="<encryption format='luks'/>"), "disk/encryption"),
         (
             "<disk device='lun' type='block'><source dev='/dev/sdx'/><target dev='sda'/></disk>",
@@ -260,3 +262,23 @@ def test_memory_is_kept_in_the_first_writable_qcow2() -> None:
 def test_node_names_stay_below_the_limit_of_qemu() -> None:
     longest = max(node_names(domain(devices=disk("vdzzz"))).values(), key=len)
     assert len(f"{longest}-b99") <= 31
+
+
+@pytest.mark.parametrize(
+    ("machine", "target", "bus"),
+    [("pc", "hda", "ide"), ("pc", "vda", "virtio"), ("q35", "sda", "sata"), ("q35", "vda", "virtio")],
+)
+async def test_a_guest_boots_from_its_disk_and_speaks_on_its_serial_port(
+    machine: str, target: str, bus: str, short_tmp: Path
+) -> None:
+    image = make_disk(short_tmp / "boot, disk.qcow2", boot=True)
+    text = domain(
+        devices=f"<disk type='file'><driver type='qcow2'/><source file='{image}'/><target dev='{target}' bus='{bus}'/>"
+        f"</disk><serial type='unix'><source mode='bind' path='{short_tmp}/serial'/></serial>"
+    ).text.replace("machine='pc'", f"machine='{machine}'")
+    definition = qemu_golden.defined(text.replace("<devices>", "<features><acpi/></features><devices>"))
+    with running(argv(definition), short_tmp) as probe:
+        async with Serial.open(short_tmp / "serial") as serial:
+            probe.execute("cont")
+            assert await serial.wait_counter(1) >= 1
+            assert await serial.command("w") == await serial.command("r")

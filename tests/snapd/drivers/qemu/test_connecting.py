@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
-from virtsnap_protocol.errors import HypervisorError
 
 from tests.support.fake_qmp import Never, Refusal, fake_qmp
 from tests.support.guest import guest_argv, killed_in_the_end, running_guest
+from virtsnap_protocol.errors import HypervisorError
 from virtsnapd.drivers.qemu.connecting import connect_monitor, open_monitor
 from virtsnapd.drivers.qemu.monitor import MonitorClosed, MonitorSilent
 from virtsnapd.drivers.qemu.process import spawn
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from virtsnapd.drivers.qemu.process import GuestProcess
 
 
-async def refused(path: Path, reason: str, **options: float) -> None:
+async def refused(path: Path, reason: str, *, deadline: float | None = None) -> None:
     with pytest.raises(MonitorClosed, match=reason):
-        async with open_monitor(path, **options):
+        async with open_monitor(path, deadline=deadline):
             pytest.fail("there is nothing to connect to")
 
 
@@ -87,36 +89,42 @@ async def test_a_greeting_in_small_pieces_is_a_greeting(short_tmp: Path) -> None
 
 
 async def test_a_starting_qemu_is_waited_for(short_tmp: Path) -> None:
-    argv = guest_argv(short_tmp, [], paused=True)
-    slowly = ["/bin/sh", "-c", 'read line < "$0"; exec "$@"', str(short_tmp / "go"), *argv]
-    os.mkfifo(short_tmp / "go")
-    async with killed_in_the_end(await spawn(slowly, log_path=short_tmp / "log")) as process:
-        async with trio.open_nursery() as nursery:
+    gate = short_tmp / "gate"
+    os.mkfifo(gate)
+    slowly = ["/bin/sh", "-c", 'read line < "$0"; exec "$@"', str(gate), *guest_argv(short_tmp, [])]
+    async with started(short_tmp, slowly) as process, trio.open_nursery() as nursery:
 
-            async def release() -> None:
-                await trio.to_thread.run_sync((short_tmp / "go").write_text, "go\n")
+        async def release() -> None:
+            await trio.to_thread.run_sync(gate.write_text, "go\n")
 
-            nursery.start_soon(release)
-            monitor = await connect_monitor(nursery, short_tmp / "qmp", process=process)
-            assert monitor.peer_pid == process.pid
-            await monitor.aclose()
+        nursery.start_soon(release)
+        monitor = await connect_monitor(nursery, short_tmp / "qmp", process=process)
+        assert monitor.peer_pid == process.pid
+        await monitor.aclose()
 
 
 async def test_a_killed_qemus_socket_does_not_confuse_the_next_start(short_tmp: Path) -> None:
+    path = short_tmp / "qmp"
     for _ in range(2):
-        argv = guest_argv(short_tmp, [], paused=True)
-        async with killed_in_the_end(await spawn(argv, log_path=short_tmp / "log")) as process:
-            async with open_monitor(short_tmp / "qmp", process=process) as monitor:
-                assert monitor.peer_pid == process.pid
-        assert (short_tmp / "qmp").exists()
+        async with (
+            started(short_tmp, guest_argv(short_tmp, [])) as process,
+            open_monitor(path, process=process) as monitor,
+        ):
+            assert monitor.peer_pid == process.pid
+        assert path.exists()
 
 
 async def test_the_death_of_a_starting_qemu_is_noticed_long_before_the_deadline(short_tmp: Path) -> None:
-    async with killed_in_the_end(await spawn(["sleep", "60"], log_path=short_tmp / "log")) as process:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(kill_when_waited_for, process)
-            with trio.fail_after(10), pytest.raises(HypervisorError, match="exit status -9"):
-                await connect_monitor(nursery, short_tmp / "qmp", process=process)
+    async with started(short_tmp, ["sleep", "60"]) as process, trio.open_nursery() as nursery:
+        nursery.start_soon(kill_when_waited_for, process)
+        with trio.fail_after(10), pytest.raises(HypervisorError, match="exit status -9"):
+            await connect_monitor(nursery, short_tmp / "qmp", process=process)
+
+
+@asynccontextmanager
+async def started(folder: Path, argv: list[str]) -> AsyncIterator[GuestProcess]:
+    async with killed_in_the_end(await spawn(argv, log_path=folder / "log")) as process:
+        yield process
 
 
 async def kill_when_waited_for(process: GuestProcess) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.support.qemu_golden import MACHINES, numbered_macs
 from virtsnap_protocol.errors import RequestError
 from virtsnapd.drivers.qemu import elements
 from virtsnapd.drivers.qemu.arguments import DEVICES, SETTINGS, check_honoured, command_line
@@ -13,8 +15,6 @@ from virtsnapd.drivers.qemu.elements import Rule, Values, one_of, violations
 from virtsnapd.drivers.qemu.pinning import pin
 from virtsnapd.models.document import escape_attribute, parse_document
 from virtsnapd.models.domain import DomainDefinition
-
-from tests.support.qemu_golden import MACHINES, numbered_macs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ SETTING_LISTS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(DEVICE_LISTS, SETTING_LISTS, st.sampled_from(sorted(MACHINES)))
 def test_what_the_table_allows_is_started_or_refused_in_words(
     devices: list[str], rest: list[str], machine: str

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from virtsnap_protocol.errors import HypervisorError, OperationFailed, SystemFailure
 
 from tests.support.guest import Serial, make_disk, running_guest
+from virtsnap_protocol.errors import HypervisorError, OperationFailed, SystemFailure
 from virtsnapd.drivers.qemu import images
 from virtsnapd.drivers.qemu.images import ImageSnapshot, find_snapshot, find_tag_conflict
 from virtsnapd.drivers.qemu.jobs import JobFailed
@@ -41,6 +41,14 @@ def disk(tmp_path: Path) -> Path:
     return make_disk(tmp_path / "disk.qcow2", boot=False)
 
 
+def qemu_img(*arguments: str | Path) -> None:
+    subprocess.run(["qemu-img", *arguments], check=True)
+
+
+def listed(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()]
+
+
 async def names(disk: Path) -> list[str]:
     return [entry.name for entry in (await images.info(disk, format="qcow2")).snapshots]
 
@@ -56,9 +64,7 @@ async def test_an_image_tells_its_format_size_and_snapshots(disk: Path) -> None:
 
 async def test_an_image_tells_its_backing_file(disk: Path) -> None:
     overlay = disk.with_name("overlay.qcow2")
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.name, "-F", "qcow2", overlay], check=True
-    )
+    qemu_img("create", "-q", "-f", "qcow2", "-b", disk.name, "-F", "qcow2", overlay)
     found = await images.info(overlay, format="qcow2")
     assert (found.backing_filename, found.backing_filename_format) == (disk.name, "qcow2")
     assert found.full_backing_filename == str(disk)
@@ -124,7 +130,7 @@ async def test_any_file_name_works(tmp_path: Path, name: str) -> None:
     assert holds(disk, 1)
     assert await images.delete_snapshot(disk, "s")
     assert await names(disk) == []
-    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert listed(tmp_path) == [name]
 
 
 @pytest.mark.parametrize("tag", ["-a", "--help", "a b,c'\"", "ünï", "snapshot.id=1", "x" * 255])
@@ -144,7 +150,7 @@ async def test_qemu_img_itself_takes_a_tag_for_an_id_first(disk: Path) -> None:
     await images.create_snapshot(disk, "2")  # gets id 1
     write(disk, 2)
     await images.create_snapshot(disk, "1")  # gets id 2
-    subprocess.run(["qemu-img", "snapshot", "-a", "1", disk], check=True)
+    qemu_img("snapshot", "-a", "1", disk)
     assert holds(disk, 1)
 
 
@@ -207,7 +213,7 @@ async def test_of_two_entries_of_one_name_the_first_counts(disk: Path) -> None:
     write(disk, 1)
     await images.create_snapshot(disk, "s")
     write(disk, 2)
-    subprocess.run(["qemu-img", "snapshot", "-c", "s", disk], check=True)
+    qemu_img("snapshot", "-c", "s", disk)
     await images.apply_snapshot(disk, "s")
     assert holds(disk, 1)
     first = find_snapshot((await images.info(disk)).snapshots, "s")

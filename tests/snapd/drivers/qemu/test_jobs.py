@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def scripted(folder: Path, **scripts: Any) -> AsyncIterator[tuple[FakeQmp, Monitor]]:
+async def scripted(folder: Path, **scripts: object) -> AsyncIterator[tuple[FakeQmp, Monitor]]:
     async with fake_qmp(folder / "qmp", scripts=scripts) as fake, open_monitor(folder / "qmp") as monitor:
         fake.scripts.setdefault("work", lambda arguments: starts(fake, arguments))
         yield fake, monitor
@@ -33,6 +33,18 @@ async def scripted(folder: Path, **scripts: Any) -> AsyncIterator[tuple[FakeQmp,
 def starts(fake: FakeQmp, arguments: dict[str, Any]) -> dict[str, Any]:
     fake.start_job(arguments["job-id"], "work")
     return {}
+
+
+@asynccontextmanager
+async def beside(monitor: Monitor) -> AsyncIterator[trio.Nursery]:
+    """Open a nursery for jobs, which no failure of the test can leave waiting for their end."""
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await monitor.aclose()
+            raise
 
 
 # ---- on a real QEMU
@@ -71,7 +83,7 @@ async def test_many_jobs_at_once_each_get_their_own_result() -> None:
             except JobFailed:
                 failed.append(tag)
 
-        async with trio.open_nursery() as nursery:
+        async with beside(guest.monitor) as nursery:
             for tag in ("a", "old", "b"):
                 nursery.start_soon(save, tag)
         assert failed == ["old"]
@@ -91,7 +103,7 @@ async def test_cancelling_the_caller_does_not_lose_the_job() -> None:
     async with stalling_guest() as guest:
         guest.stall()
         finished = False
-        async with trio.open_nursery() as nursery:
+        async with beside(guest.monitor) as nursery:
 
             async def save() -> None:
                 nonlocal finished
@@ -120,7 +132,7 @@ async def test_a_caller_that_is_cancelled_already_starts_no_job() -> None:
 async def test_a_qemu_killed_in_the_middle_of_a_job_leaves_its_fate_open_and_no_snapshot() -> None:
     async with stalling_guest() as guest:
         guest.stall()
-        async with trio.open_nursery() as nursery:
+        async with beside(guest.monitor) as nursery:
 
             async def save() -> None:
                 with pytest.raises(MonitorClosed) as caught:
@@ -155,7 +167,7 @@ async def test_a_job_that_outlived_its_connection_waits_with_its_error() -> None
 
 
 async def test_a_job_that_concludes_before_its_start_is_answered_is_noticed(short_tmp: Path) -> None:
-    async with scripted(short_tmp, work=Never()) as (fake, monitor), trio.open_nursery() as nursery:
+    async with scripted(short_tmp, work=Never()) as (fake, monitor), beside(monitor) as nursery:
         nursery.start_soon(run_job, monitor, "work", "j", {})
         await fake.wait_received("work")
         fake.start_job("j", "work")
@@ -165,7 +177,7 @@ async def test_a_job_that_concludes_before_its_start_is_answered_is_noticed(shor
 
 
 async def test_events_of_other_jobs_and_states_are_not_taken_for_the_end(short_tmp: Path) -> None:
-    async with scripted(short_tmp) as (fake, monitor), trio.open_nursery() as nursery:
+    async with scripted(short_tmp) as (fake, monitor), beside(monitor) as nursery:
         nursery.start_soon(run_job, monitor, "work", "j", {})
         await fake.wait_received("work")
         await fake.emit("JOB_STATUS_CHANGE", id="other", status="concluded")
@@ -179,21 +191,22 @@ async def test_events_of_other_jobs_and_states_are_not_taken_for_the_end(short_t
 async def test_a_job_s_progress_is_reported(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "PROGRESS_INTERVAL", 0.005)
     seen: list[tuple[int, int]] = []
-    async with scripted(short_tmp) as (fake, monitor), trio.open_nursery() as nursery:
+    async with scripted(short_tmp) as (fake, monitor), beside(monitor) as nursery:
         nursery.start_soon(run_job, monitor, "work", "j", {}, lambda *progress: seen.append(progress))
-        await fake.wait_received("query-jobs")
-        fake.jobs["j"]["current-progress"] = 2
-        with trio.fail_after(10):
-            while (2, 4) not in seen:
-                await trio.lowlevel.checkpoint()
+        await fake.wait_received("work")
+        for done in (0, 2):
+            fake.jobs["j"]["current-progress"] = done
+            with trio.fail_after(10):
+                while (done, 4) not in seen:
+                    await trio.lowlevel.checkpoint()
         await fake.conclude("j")
-    assert seen[0] == (0, 4)
+    assert seen.index((0, 4)) < seen.index((2, 4))
 
 
 async def test_a_cancellable_job_is_told_and_still_waited_for(short_tmp: Path) -> None:
     async with scripted(short_tmp) as (fake, monitor):
         fake.scripts["job-cancel"] = {}
-        async with trio.open_nursery() as nursery:
+        async with beside(monitor) as nursery:
 
             async def work() -> None:
                 with pytest.raises(JobFailed, match="Operation canceled"):
@@ -210,7 +223,7 @@ async def test_a_cancellable_job_is_told_and_still_waited_for(short_tmp: Path) -
 
 async def test_a_job_that_is_not_cancellable_is_not_told(short_tmp: Path) -> None:
     async with scripted(short_tmp) as (fake, monitor):
-        async with trio.open_nursery() as nursery:
+        async with beside(monitor) as nursery:
             nursery.start_soon(run_job, monitor, "work", "j", {})
             await fake.wait_received("work")
             nursery.cancel_scope.cancel()
@@ -221,7 +234,7 @@ async def test_a_job_that_is_not_cancellable_is_not_told(short_tmp: Path) -> Non
 
 async def test_a_cancellable_job_that_succeeds_is_not_cancelled(short_tmp: Path) -> None:
     async with scripted(short_tmp) as (fake, monitor):
-        async with trio.open_nursery() as nursery:
+        async with beside(monitor) as nursery:
 
             async def work() -> None:
                 await run_job(monitor, "work", "j", {}, cancellable=True)
@@ -233,7 +246,7 @@ async def test_a_cancellable_job_that_succeeds_is_not_cancelled(short_tmp: Path)
 
 
 async def test_a_job_dismissed_by_somebody_else_is_an_error(short_tmp: Path) -> None:
-    async with scripted(short_tmp) as (fake, monitor), trio.open_nursery() as nursery:
+    async with scripted(short_tmp) as (fake, monitor), beside(monitor) as nursery:
 
         async def work() -> None:
             with pytest.raises(CommandFailed, match="dismissed by somebody else"):
@@ -249,7 +262,7 @@ async def test_a_dismissal_that_came_too_late_does_not_matter(short_tmp: Path) -
     gone = Refusal("Job not found", "DeviceNotActive")
     async with (
         scripted(short_tmp, **{"job-dismiss": gone}) as (fake, monitor),
-        trio.open_nursery() as nursery,
+        beside(monitor) as nursery,
     ):
         nursery.start_soon(run_job, monitor, "work", "j", {})
         await fake.wait_received("work")
@@ -260,7 +273,7 @@ async def test_a_dismissal_that_came_too_late_does_not_matter(short_tmp: Path) -
 async def test_a_connection_lost_after_the_start_leaves_the_job_s_fate_open(
     short_tmp: Path, moment: str
 ) -> None:
-    async with scripted(short_tmp) as (fake, monitor), trio.open_nursery() as nursery:
+    async with scripted(short_tmp) as (fake, monitor), beside(monitor) as nursery:
         if moment != "work":
             fake.scripts[moment] = Never()
 

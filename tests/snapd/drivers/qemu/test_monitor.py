@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ import trio.testing
 
 from tests.support.fake_qmp import FakeQmp, Never, Refusal, fake_qmp
 from tests.support.guest import running_guest
-from virtsnapd.drivers.qemu.connecting import open_monitor
+from virtsnapd.drivers.qemu.connecting import connect_monitor, open_monitor
 from virtsnapd.drivers.qemu.monitor import CommandFailed, Monitor, MonitorClosed
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def scripted(folder: Path, **scripts: Any) -> AsyncIterator[tuple[FakeQmp, Monitor]]:
-    options = {"scripts": {name.replace("_", "-"): answer for name, answer in scripts.items()}}
-    async with fake_qmp(folder / "qmp", **options) as fake, open_monitor(folder / "qmp") as monitor:
+async def scripted(folder: Path, **scripts: object) -> AsyncIterator[tuple[FakeQmp, Monitor]]:
+    named = {name.replace("_", "-"): answer for name, answer in scripts.items()}
+    async with fake_qmp(folder / "qmp", scripts=named) as fake, open_monitor(folder / "qmp") as monitor:
         yield fake, monitor
 
 
@@ -288,11 +288,9 @@ async def test_events_that_come_with_the_first_answers_are_not_lost(short_tmp: P
             assert [(await events.receive()).name for _ in range(2)] == ["STOP", "RESUME"]
 
 
-async def test_a_cancelled_nursery_closes_the_connection(short_tmp: Path) -> None:
-    async with fake_qmp(short_tmp / "qmp") as fake:
+async def test_cancelling_the_nursery_that_a_monitor_lives_in_closes_it(short_tmp: Path) -> None:
+    async with fake_qmp(short_tmp / "qmp"):
         async with trio.open_nursery() as nursery:
-            async with open_monitor(short_tmp / "qmp") as monitor:
-                nursery.cancel_scope.cancel()
-                await trio.sleep_forever()
+            monitor = await connect_monitor(nursery, short_tmp / "qmp")
+            nursery.cancel_scope.cancel()
         assert monitor.closed.is_set()
-        del fake

@@ -70,7 +70,7 @@ DEVICES = st.sampled_from(
     [
         NIC.format(""),
         "<rng model='virtio'><backend model='builtin'/></rng>",
-        "<video><model type='vga'/></video>",
+        "<controller type='virtio-serial'/>",
         "<controller type='scsi' model='virtio-scsi'/>",
         "<controller type='usb' model='qemu-xhci'/>",
         "<channel type='unix'><target type='virtio' name='a'/></channel>",
@@ -149,8 +149,23 @@ def test_an_address_on_a_bus_that_is_not_there_is_refused() -> None:
 
 def test_two_disks_on_one_unit_are_refused_by_name() -> None:
     address = "<address type='drive' controller='0' bus='0' target='0' unit='0'/>"
-    with pytest.raises(XmlError, match="disk 'hdb' and disk 'hda' have the same address"):
+    with pytest.raises(XmlError, match="disk 'hda' and disk 'hdb' have the same address"):
         defined(domain(empty_disk("hda") + empty_disk("hdb", address).replace("/x", "/y")))
+
+
+def test_a_place_that_is_given_in_part_is_completed() -> None:
+    channel = (
+        "<channel type='null'><target type='virtio'/><address type='virtio-serial' controller='1'/></channel>"
+    )
+    pinned = defined(domain(channel + "<input type='mouse' bus='usb'><address type='usb' bus='0'/></input>"))
+    assert pinned.element.find("devices/channel/address[@controller='1'][@port='1']") is not None
+    assert pinned.element.find("devices/controller[@type='virtio-serial'][@index='1']") is not None
+    assert pinned.element.find("devices/input/address[@port='1']") is not None
+
+
+def test_a_usb_device_without_its_controller_is_refused() -> None:
+    with pytest.raises(XmlError, match="usb bus 2, for which no controller is defined"):
+        defined(domain("<input type='tablet' bus='usb'><address type='usb' bus='2'/></input>"))
 
 
 def test_more_devices_than_slots_are_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -74,7 +76,7 @@ def test_a_message_with_fields_of_a_newer_qemu_is_understood() -> None:
 def test_the_cuts_between_pieces_do_not_matter(cuts: list[int]) -> None:
     whole = GREETING + EVENT + ANSWERS
     places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    pieces = [whole[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [whole[a:b] for a, b in pairwise(places)]
     assert received(*pieces) == received(whole)
 
 
@@ -99,10 +101,8 @@ def test_what_is_no_message_is_a_violation(line: bytes) -> None:
 
 @given(st.binary())
 def test_no_bytes_raise_anything_but_a_violation(data: bytes) -> None:
-    try:
+    with contextlib.suppress(ProtocolViolation):
         received(data + b"\n")
-    except ProtocolViolation as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])

@@ -1,0 +1,1 @@
+"""Benchmarks: this daemon beside libvirtd, on the same machine, in the same run. No assertion is timed."""

@@ -1,0 +1,202 @@
+"""Snapshots' metadata: redefining it durably, listing it, dumping it, forgetting it."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tests.benchmarks.results import Row
+from virtsnap.blocking import connect
+
+if TYPE_CHECKING:
+    from tests.benchmarks.daemons import Libvirt, Ours
+
+CLIENTS: Final = 16
+ONE_AT_A_TIME_GOAL: Final = 1.0
+TOGETHER_GOAL: Final = 3.0
+
+_DOMAIN: Final = """<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>1024</memory>
+  <vcpu>2</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os>
+  <features><acpi/><apic/></features>
+  <clock offset='utc'/>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='/nonexistent/{name}.qcow2'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <interface type='user'><model type='virtio'/></interface>
+    <serial type='null'/>
+    <memballoon model='virtio'/>
+  </devices>
+</domain>
+"""
+_SNAPSHOT: Final = """<domainsnapshot>
+  <name>{name}</name>
+  <description>before the update</description>
+  <state>shutoff</state>{parent}
+  <creationTime>1700000000</creationTime>
+  <memory snapshot='no'/>
+  <disks>
+    <disk name='vda' snapshot='internal'/>
+  </disks>
+{domain}</domainsnapshot>
+"""
+Work = list[tuple[str, list[str]]]
+"""For each client: its domain, and the documents that it redefines there one after the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definitions:
+    """Domains that both daemons keep, each daemon in its own words."""
+
+    ours: dict[str, str]
+    theirs: dict[str, str]
+
+
+def definition(name: str) -> str:
+    return _DOMAIN.format(name=name, uuid=uuid.uuid5(uuid.NAMESPACE_DNS, name))
+
+
+def chain(domain_xml: str, prefix: str, count: int) -> list[str]:
+    """Return documents of snapshots that follow one another."""
+    documents = []
+    for number in range(count):
+        above = f"\n  <parent>\n    <name>{prefix}{number - 1}</name>\n  </parent>" if number else ""
+        documents.append(_SNAPSHOT.format(name=f"{prefix}{number}", parent=above, domain=domain_xml))
+    return documents
+
+
+def define(ours: Ours, peer: Libvirt) -> Definitions:
+    """Define the domains that the measurements need, on both sides."""
+    names = ["alone", "shared", "listed", *(f"domain{number}" for number in range(CLIENTS))]
+    texts = [definition(name) for name in names]
+    with connect(socket=ours.socket) as client:
+        mine = {}
+        for name, text in zip(names, texts, strict=True):
+            client.define(text)
+            mine[name] = client.domain(name).xml(secure=True, inactive=True).xml
+    theirs = peer.ask("define", uri=peer.qemu_uri, xmls=texts)
+    return Definitions(ours=mine, theirs=dict(zip(names, theirs, strict=True)))
+
+
+def redefine(ours: Ours, work: Work) -> float:
+    """Let each client redefine its documents, all clients at once; return the seconds it took."""
+    failures: list[BaseException] = []
+    ready = threading.Barrier(len(work) + 1)
+
+    def run(domain: str, documents: list[str]) -> None:
+        try:
+            with connect(socket=ours.socket, timeout=60) as client:
+                guest = client.domain(domain)
+                ready.wait(20)
+                for document in documents:
+                    guest.redefine(document)
+        except BaseException as error:  # noqa: BLE001 - reported by the thread that waits
+            failures.append(error)
+            ready.abort()
+
+    workers = [threading.Thread(target=run, args=one) for one in work]
+    for worker in workers:
+        worker.start()
+    ready.wait(20)
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise failures[0]
+    return time.perf_counter() - begin
+
+
+def measure_redefine(ours: Ours, peer: Libvirt, known: Definitions, *, count: int) -> list[Row]:
+    """Compare durable redefining: by one client, by 16 on 16 domains, by 16 on one domain."""
+    share = count // CLIENTS
+    rounds = 3
+
+    def work(xmls: dict[str, str], kind: str, turn: int) -> Work:
+        if kind == "one":
+            return [("alone", chain(xmls["alone"], f"{turn}-", count))]
+        domains = [f"domain{c}" if kind == "many" else "shared" for c in range(CLIENTS)]
+        return [(d, chain(xmls[d], f"{turn}-{c}-", share)) for c, d in enumerate(domains)]
+
+    rows = []
+    for kind, title, goal in (
+        ("one", "redefine, one client", ONE_AT_A_TIME_GOAL),
+        ("many", "redefine, 16 clients on 16 domains", TOGETHER_GOAL),
+        ("shared", "redefine, 16 clients on one domain", TOGETHER_GOAL),
+    ):
+        mine, theirs = [], []
+        for turn in range(rounds):
+            mine.append(redefine(ours, work(known.ours, kind, turn)))
+            theirs.append(peer.ask("redefine", uri=peer.qemu_uri, clients=work(known.theirs, kind, turn)))
+        total = count if kind == "one" else share * CLIENTS
+        rows.append(
+            Row(
+                what=title,
+                unit="snapshots/s",
+                ours=total / statistics.median(mine),
+                theirs=total / statistics.median(theirs),
+                goal=goal,
+                note="both durable; libvirtd: qemu:///session",
+            )
+        )
+    return rows
+
+
+def measure_reading(ours: Ours, peer: Libvirt, known: Definitions, *, count: int) -> list[Row]:
+    """Compare what is done with a hierarchy of `count` snapshots: list, dump, forget from its leaf up."""
+    redefine(ours, [("listed", chain(known.ours["listed"], "s", count))])
+    peer.ask("redefine", uri=peer.qemu_uri, clients=[("listed", chain(known.theirs["listed"], "s", count))])
+    at = {"uri": peer.qemu_uri, "domain": "listed"}
+    names = [f"s{number}" for number in reversed(range(count))]
+    with connect(socket=ours.socket) as client:
+        guest = client.domain("listed")
+        listings, dumps = [], []
+        for _ in range(3):
+            begin = time.perf_counter()
+            found = guest.snapshots().snapshots
+            listings.append(time.perf_counter() - begin)
+            if len(found) != count:
+                raise RuntimeError(f"{len(found)} snapshots are listed instead of {count}")
+            begin = time.perf_counter()
+            for one in guest.snapshots().snapshots:
+                guest.snapshot(one.name).xml()
+            dumps.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        for name in names:
+            guest.snapshot(name).delete(metadata_only=True)
+        forgetting = time.perf_counter() - begin
+    their_listings = peer.ask("list_snapshots", **at, repeat=3)
+    their_dumps = [peer.ask("dump_snapshots", **at) for _ in range(3)]
+    their_forgetting = peer.ask("delete_snapshots", **at, names=names)
+    return [
+        Row(
+            what=f"list {count:,}, one call",
+            unit="ms",
+            ours=statistics.median(listings) * 1000,
+            theirs=statistics.median(their_listings) * 1000,
+            note="libvirtd's answer has the names only",
+        ),
+        Row(
+            what=f"dump {count:,}, one call each",
+            unit="snapshots/s",
+            ours=count / statistics.median(dumps),
+            theirs=count / statistics.median(their_dumps),
+        ),
+        Row(
+            what=f"forget {count:,}, one call each",
+            unit="snapshots/s",
+            ours=count / forgetting,
+            theirs=count / their_forgetting,
+            note="ours is durable; libvirtd unlinks without a flush",
+        ),
+    ]
