@@ -284,7 +284,7 @@ class QemuDriver(Driver):
         folder = self._folder(definition.uuid)
         argv = command_line(
             definition,
-            emulator=definition.element.findtext("devices/emulator") or self._emulator,
+            emulator=self._emulator,  # not the document's: whoever may define a domain names no program to run
             accel=ACCELERATORS[definition.type],
             monitor_sockets=[str(path) for path in folder.monitors],
             paused=True,
