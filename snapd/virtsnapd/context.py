@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from virtsnapd.events import EventHub, Send, Subscription
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Hypervisor:
     """One driver with the domains that it keeps here."""
 

@@ -184,7 +184,14 @@ class Daemon:
                 if work.child_tasks:
                     log.info("stopping: %d calls are under way", len(work.child_tasks))
                 work.cancel_scope.deadline = trio.current_time() + self._config.daemon.grace_seconds
+                clients.start_soon(self._abandon_guests, work.cancel_scope.deadline)
             clients.cancel_scope.cancel()
+
+    async def _abandon_guests(self, deadline: float) -> None:
+        """Let no hypervisor that hangs keep the daemon from stopping: what it does is settled at the next start."""
+        await trio.sleep_until(deadline)
+        for hypervisor in set(self._services.hypervisors.values()):
+            await hypervisor.driver.abandon()
 
     async def _accept(
         self, listener: socket.socket, clients: trio.Nursery, work: trio.Nursery, read_only: object

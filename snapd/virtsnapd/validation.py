@@ -57,6 +57,9 @@ def _described(error: ValidationError) -> list[Problem]:
         known = list(cast("dict[str, Any]", error.schema)["properties"])
         unknown = sorted(set(cast("dict[str, Any]", instance)) - set(known))
         return [Problem(f"{path}.{name}", "no such parameter" + _hint(name, known)) for name in unknown]
+    if error.validator == "anyOf":  # an optional one: say what is wrong with the value, not that it is not null
+        inner = [one for one in error.context or () if one.validator_value != "null"]
+        return [problem for one in inner for problem in _described(one)] or [Problem(path, error.message)]
     if error.validator == "enum":
         text = f"{instance!r} is not one of {', '.join(map(str, wanted))}"
         return [Problem(path, text + _hint(instance, wanted))]

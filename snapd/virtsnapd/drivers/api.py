@@ -107,6 +107,12 @@ class Driver(ABC):
         """
         yield
 
+    async def abandon(self) -> None:  # noqa: B027 - where nothing outlives a call there is nothing to do
+        """Fail everything that waits for a guest, at once: the daemon stops and its patience is over.
+
+        Nothing may be reported or recorded for it; guests and the notes of what was begun stay as they are.
+        """
+
     # --- domains ---
 
     @abstractmethod

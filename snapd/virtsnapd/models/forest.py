@@ -142,6 +142,9 @@ class Forest:
             raise InvalidArgument(f"cannot set moment {name} as its own parent", snapshot=name)
         if parent not in self._snapshots:
             raise InvalidArgument(f"parent {parent} for moment {name} not found", snapshot=name)
+        old = self._snapshots.get(name)
+        if old is None or old.parent == parent:
+            return  # nothing is below a new one, and an old link closes no cycle: spare the walk to the root
         at = self._snapshots[parent]
         while at.parent is not None:
             if at.parent == name:

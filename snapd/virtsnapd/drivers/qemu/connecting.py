@@ -158,11 +158,12 @@ async def _negotiated(sock: trio.socket.SocketType) -> Link:
     if await sock.send(line) != len(line):
         msg = "no room for the first command"
         raise ProtocolViolation(msg)
-    answer, early = await _next_message(sock, receiver, early)
+    # What follows the answer at once are events, to which nobody can have subscribed yet.
+    answer, _ = await _next_message(sock, receiver, early)
     if not isinstance(answer, Return):
         msg = f"capability negotiation failed: {answer}"
         raise ProtocolViolation(msg)
-    return Link(sock=sock, receiver=receiver, greeting=first, early=early)
+    return Link(sock=sock, receiver=receiver, greeting=first)
 
 
 async def _next_message(

@@ -99,6 +99,11 @@ class QemuDriver(Driver):
         if failure is not None:
             raise failure
 
+    @override
+    async def abandon(self) -> None:
+        for guest in self._guests.values():
+            await guest.abandon()
+
     async def _probe(self) -> None:
         """Ask the emulator for its version and its machine types, through a QEMU that runs nothing."""
         folder = self._folder("probe")
@@ -191,7 +196,9 @@ class QemuDriver(Driver):
     async def _end_orphans(self) -> None:
         """End guests that were started and not recorded: a daemon died within these milliseconds."""
         root = self.context.state_dir
-        names = await trio.to_thread.run_sync(lambda: [p.name for p in root.iterdir()] if root.is_dir() else [])
+        names = await trio.to_thread.run_sync(
+            lambda: [p.name for p in root.iterdir()] if root.is_dir() else []
+        )
         for uuid in set(names) - self._guests.keys():
             domain = self.context.domains.get(uuid)
             if domain is not None and domain.active:
@@ -226,23 +233,31 @@ class QemuDriver(Driver):
         self._tasks.start_soon(self._watch, guest)
 
     async def _watch(self, guest: Guest) -> None:
-        """Report what the guest does by itself, until it ends."""
-        ending = CRASHED
+        """Report what the guest does by itself, and its end."""
+        ending = await self._wait_ending(guest)
+        domain = self.context.domains.get(guest.uuid)
+        if domain is None or ending is None:
+            return
+        async with domain.lock.wait("the guest's own end"):
+            if self._guests.get(guest.uuid) is guest:
+                try:
+                    await self._end(guest, domain, ending)
+                except Error as error:  # a full disk: the domain stays listed, and destroy records the end
+                    log.error("%s: its end cannot be recorded: %s", domain.name, error)  # noqa: TRY400
+
+    async def _wait_ending(self, guest: Guest) -> Transition | None:
+        """Return how the guest ended; None when the daemon ends first."""
         with guest.monitor.events() as events:
             async for event in events:
                 if event.name == "SHUTDOWN":
-                    ending = POWERED_OFF
-                    break
+                    return POWERED_OFF
                 if event.name == "GUEST_PANICKED":
-                    break
+                    return CRASHED
                 await self._report(guest, event)
-            else:
-                await guest.alive()  # the monitor is gone: wait for the process
-        domain = self.context.domains.get(guest.uuid)
-        if domain is not None:
-            async with domain.lock.wait("the guest's own end"):
-                if self._guests.get(guest.uuid) is guest:
-                    await self._end(guest, domain, ending)
+        if guest.abandoned:
+            return None
+        await guest.wait_ended()
+        return CRASHED
 
     async def _report(self, guest: Guest, event: Event) -> None:
         if event.name != "BLOCK_IO_ERROR" or event.data.get("action") != "stop":
@@ -250,7 +265,10 @@ class QemuDriver(Driver):
         domain = self.context.domains.get(guest.uuid)
         if domain is not None and domain.row.state == "running":
             log.error("%s: paused by an input/output error of disk %s", domain.name, event.data.get("device"))
-            await self.context.domains.changed(domain, IO_ERROR)
+            try:
+                await self.context.domains.changed(domain, IO_ERROR)
+            except Error as error:
+                log.error("%s: its pause cannot be recorded: %s", domain.name, error)  # noqa: TRY400
 
     async def _end(self, guest: Guest, domain: Domain, transition: Transition) -> None:
         await self._drop(guest)
@@ -378,7 +396,9 @@ class QemuDriver(Driver):
             return await self._revert_cold(snapshot, definition, active=active, memory=memory)
         except Error as error:
             if domain.active:
-                error.remedy = "the domain was stopped for the revert and is shut off now; its disks may be reverted"
+                error.remedy = (
+                    "the domain was stopped for the revert and is shut off now; its disks may be reverted"
+                )
                 await self.context.domains.stopped(domain, FAILED)
             raise
 

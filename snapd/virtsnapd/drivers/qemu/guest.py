@@ -58,6 +58,9 @@ class Guest:
         self.process = process_
         self.monitor = monitor
         self.commands = Commands(monitor)
+        self._closed = False
+        self.abandoned = False
+        """The daemon stops and does not ask it any more."""
 
     @property
     def runtime(self) -> bytes:
@@ -66,10 +69,17 @@ class Guest:
 
     async def alive(self) -> bool:
         """Tell whether it still runs. A closed monitor is followed by the end within moments: wait for it."""
+        if self._closed or self.abandoned:
+            return self.abandoned
         if self.monitor.closed.is_set():
             with trio.move_on_after(END_SECONDS):
                 await self.process.wait_ended()
-        return not self.process.ended()
+        return not self._closed and not self.process.ended()
+
+    async def wait_ended(self) -> None:
+        """Wait for the end of the process; returns at once when we have let go of it."""
+        if not self._closed:
+            await self.process.wait_ended()
 
     async def end(self) -> None:
         """End the process, in order if it can, and wait for that."""
@@ -81,8 +91,14 @@ class Guest:
             await self.process.wait_ended()
             await self.aclose()
 
+    async def abandon(self) -> None:
+        """Fail what waits for its monitor, and take it for running from now on: nobody can tell."""
+        self.abandoned = True
+        await self.monitor.aclose()
+
     async def aclose(self) -> None:
         """Let go of it; a process that runs goes on."""
+        self._closed = True
         with trio.CancelScope(shield=True):
             await self.monitor.aclose()
             await self.process.aclose()

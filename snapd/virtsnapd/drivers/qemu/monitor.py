@@ -77,12 +77,12 @@ class MonitorSilent(MonitorClosed):
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A socket on which greeting and capabilities have been exchanged, and what was received beyond them."""
+    """A socket on which greeting and capabilities have been exchanged."""
 
     sock: trio.socket.SocketType
     receiver: QmpReceiver
+    """May hold the beginning of a message."""
     greeting: Greeting
-    early: Sequence[Message]
 
 
 class _Waiter:
@@ -114,7 +114,6 @@ class Monitor:
         """The process that made the listening socket: QEMU itself unless the socket was handed to it."""
         self._socket = link.sock
         self._receiver = link.receiver
-        self._early = link.early
         self._ids = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
         self._subscribers: set[trio.MemorySendChannel[Event]] = set()
@@ -156,6 +155,7 @@ class Monitor:
     def events(self) -> Iterator[trio.MemoryReceiveChannel[Event]]:
         """Subscribe: every event from now on arrives in the channel, which ends with the connection.
 
+        What happened before is not told again: subscribe first, then ask for the state.
         The channel is unbounded, since a lost event is a lost job, and QEMU limits the rate of most that a
         guest can cause at will: read it all the time, or leave the `with`.
         """
@@ -206,8 +206,6 @@ class Monitor:
 
     async def _read(self) -> None:
         try:
-            for message in self._early:
-                self._deliver(message)
             while data := await self._socket.recv(RECEIVE_SIZE):
                 for message in self._receiver.receive_data(data):
                     self._deliver(message)

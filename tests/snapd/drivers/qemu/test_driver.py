@@ -33,6 +33,7 @@ from virtsnap_protocol.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from virtsnap.domain import Domain
     from virtsnap_protocol.methods.domain import DomainState
@@ -324,8 +325,12 @@ async def test_a_guest_that_powered_itself_off_meanwhile_is_recorded_as_shut_dow
         await serial.tell("q")
         await serial.wait_for("OFF")
     async with local_daemon(short_tmp / "d") as daemon:
-        await daemon.wait_said("stopped shutdown")
-        assert await state_of(daemon.domain("tick")) == ("shutoff", "shutdown")
+        vm = daemon.domain("tick")
+
+        async def is_off() -> bool:
+            return await state_of(vm) == ("shutoff", "shutdown")
+
+        await wait_until("the record of its end", is_off)
         assert pids(daemon) == []
 
 

@@ -280,7 +280,7 @@ async def test_a_peer_that_breaks_the_protocol_ends_the_connection(
         await fake.send(line)
 
 
-async def test_events_that_come_with_the_first_answers_are_not_lost(short_tmp: Path) -> None:
+async def test_events_in_one_piece_with_an_answer_are_delivered_too(short_tmp: Path) -> None:
     async with scripted(short_tmp) as (fake, monitor):
         fake.scripts["query-name"] = lambda _: fake.events_first("STOP", "RESUME")
         with monitor.events() as events:

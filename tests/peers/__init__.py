@@ -1,0 +1,1 @@
+"""Tests beside the programs that ours are to agree with."""
