@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 from msgspec import Raw
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)
 
-_CHUNK = 64 * 1024
+_CHUNK: Final = 64 * 1024
+_PARTING_SECONDS: Final = 1.0
+"""How long the end of a subscription may take; the daemon forgets it with the connection anyway."""
 
 
 def connect(
@@ -231,7 +233,9 @@ class BlockingConnection(HostVerbs):
         self._subscriptions.release(number)
         if self._ended is None:
             with suppress(ConnectionLost, DeadlineExceeded):
-                self.call(event.UNSUBSCRIBE, event.UnsubscribeParams(subscription=number))
+                self.call(
+                    event.UNSUBSCRIBE, event.UnsubscribeParams(subscription=number), deadline=_PARTING_SECONDS
+                )
 
 
 class BlockingEventStream:

@@ -181,8 +181,9 @@ class Host:
             kill_and_wait(pid)
 
     def close(self) -> None:
-        """End the daemon and its guests."""
+        """End the daemon and its guests: these first, since it reaps those that it has started itself."""
         try:
+            self.end_guests()
             self._end(signal.SIGTERM)
         finally:
             self.end_guests()
@@ -199,15 +200,15 @@ def running_host(folder: Path, *, drivers: Sequence[str] = ("qemu",)) -> Iterato
         host.close()
 
 
-def qemu_pids(state: Path) -> list[int]:
-    """Return the processes whose command line has the folder of the qemu driver's guests in it."""
-    mark = f"{state}/qemu/".encode()
+def qemu_pids(folder: Path) -> list[int]:
+    """Return the QEMUs whose command line has something in this folder in it; dead ones have none."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             with suppress(OSError):
-                if mark in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
+                command = (process / "cmdline").read_bytes()
+                if b"qemu-system" in command.partition(b"\0")[0] and f"{folder}/".encode() in command:
+                    found.append(int(process.name))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getopt
+import io
 import os
 import sys
 from typing import Final
@@ -28,16 +29,31 @@ def main(argv: list[str] | None = None) -> int:
 
     130 after an interrupt, 141 when nobody reads the output any more.
     """
+    _accept_any_bytes()
     try:
         status = _main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output once more at its end, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return PIPE_CLOSED
+    except OSError as error:  # the disk that standard output goes to is full, for instance
+        _discard_output()
+        return _refuse(f"cannot write the output: {error.strerror}")
     return status
+
+
+def _accept_any_bytes() -> None:
+    """Let names that are not UTF-8 pass through (PEP 383) instead of ending in a traceback."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+
+
+def _discard_output() -> None:
+    """Keep Python from flushing standard output once more at its end, and from complaining about it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(argv: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ class Console:
     def result(self, value: Any) -> None:  # noqa: ANN401 whatever msgspec can encode
         """Print the JSON document of a command, when that is asked for."""
         if self.json:
-            sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+            sys.stdout.write(_document(value) + "\n")
 
     def complain(self, *lines: str) -> None:
         """Print lines to standard error, after everything printed before."""
@@ -115,3 +116,10 @@ def _wire(failure: CommandFailed | Error, lines: list[str]) -> ErrorObject | dic
         return failure.to_wire()
     cause = failure.error or failure.__cause__
     return cause.to_wire() if isinstance(cause, Error) else {"message": "; ".join(lines)}
+
+
+def _document(value: Any) -> str:  # noqa: ANN401 whatever msgspec can encode
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a name that is not UTF-8: escaped, it is still JSON
+        return json.dumps(msgspec.to_builtins(value))

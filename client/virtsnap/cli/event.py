@@ -84,11 +84,11 @@ def _watch(
     seen = 0
     try:
         for event in _events(console, wanted, since, timeout):
+            seen += 1  # before it is printed: an interrupt that follows what was read must find it counted
             stamp = _stamp(event.time) if arguments.flag("timestamp") else ""
             console.out(f"{stamp}{describe(event)}\n")
             console.result(event)
             sys.stdout.flush()
-            seen += 1
             if not arguments.flag("loop"):
                 return seen, ""
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, get_args
 
 import msgspec
 from lxml import etree
@@ -45,6 +45,7 @@ _STATES: Final[dict[str, SnapshotState]] = {state: state for state in get_args(S
 _NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 _MAX_REMEMBERED: Final = 64 * 1024
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}")
+_Parts: TypeAlias = dict[str, Element]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -123,7 +124,8 @@ def parse_snapshot(
         raise XmlError(f"expecting root element of 'domainsnapshot', not '{root.tag}'")
     if validate:
         check_grammar(root)
-    name = root.findtext("name") or ""
+    parts = _parts(root)
+    name = _text(parts, "name")
     if len(name) > MAX_NAME:
         raise XmlDetail(
             f"invalid snapshot name '{name[:32]}...': name can't have more than {MAX_NAME} characters"
@@ -133,38 +135,51 @@ def parse_snapshot(
     if redefine:
         if not name:
             raise XmlError("a redefined snapshot must have a name")
-        created, state = _read_time(root), _read_state(root)
+        created, state = _read_time(parts), _read_state(parts)
         offline = state in OFFLINE_STATES
-        domain, inactive = _read_domain(root), _read_inactive_domain(root)
+        domain, inactive = _read_domain(parts), _read_inactive_domain(parts)
     else:
         created, name = now, name or unique_name(str(now))
-    memory, memory_file = _read_memory(root, redefine=redefine, offline=offline)
+    memory, memory_file = _read_memory(parts, redefine=redefine, offline=offline)
     snapshot = Snapshot(
         name=name,
-        description=root.findtext("description") or None,
+        description=_text(parts, "description") or None,
         state=state,
-        parent=root.findtext("parent/name") or None if redefine else None,
+        parent=root.findtext("parent/name") or None if redefine and "parent" in parts else None,
         creation_time=created,
         memory=memory,
         memory_file=memory_file,
-        disks=_read_disks(root, "disks", redefine=redefine),
-        revert_disks=_read_disks(root, "revertDisks", redefine=True) if redefine else (),
+        disks=_read_disks(parts, "disks", redefine=redefine),
+        revert_disks=_read_disks(parts, "revertDisks", redefine=True) if redefine else (),
         domain=domain.digest if domain else None,
         inactive_domain=inactive.digest if inactive else None,
-        cookie=None if offline else _read_cookie(root),
+        cookie=None if offline else _read_cookie(parts),
     )
     return ParsedSnapshot(snapshot, domain, inactive)
 
 
-def _read_time(root: Element) -> int:
-    text = root.findtext("creationTime") or ""
+def _parts(root: Element) -> _Parts:
+    """Return the first child of each name: one walk costs what a single search by path does."""
+    parts: _Parts = {}
+    for child in root:
+        parts.setdefault(child.tag, child)
+    return parts
+
+
+def _text(parts: _Parts, tag: str) -> str:
+    element = parts.get(tag)
+    return "" if element is None else element.text or ""
+
+
+def _read_time(parts: _Parts) -> int:
+    text = _text(parts, "creationTime")
     if not _INTEGER.fullmatch(text):
         raise InternalError("missing creationTime from existing snapshot")
     return int(text)
 
 
-def _read_state(root: Element) -> SnapshotState:
-    text = root.findtext("state")
+def _read_state(parts: _Parts) -> SnapshotState:
+    text = _text(parts, "state")
     if not text:
         # without it the memory's default could not be told
         raise XmlError("missing state from existing snapshot")
@@ -173,16 +188,16 @@ def _read_state(root: Element) -> SnapshotState:
     return _STATES[text]
 
 
-def _read_domain(root: Element) -> DomainDefinition | None:
+def _read_domain(parts: _Parts) -> DomainDefinition | None:
     """Return the embedded definition; before libvirt 0.9.5 there was only a UUID, which counts as none."""
-    element = root.find("domain")
+    element = parts.get("domain")
     if element is None or element.get("type") is None:
         return None
     return _definition(element)
 
 
-def _read_inactive_domain(root: Element) -> DomainDefinition | None:
-    element = root.find("inactiveDomain")
+def _read_inactive_domain(parts: _Parts) -> DomainDefinition | None:
+    element = parts.get("inactiveDomain")
     return None if element is None else _definition(element)
 
 
@@ -203,8 +218,8 @@ def _read_definition(text: str) -> DomainDefinition:
     return DomainDefinition.from_element(root, new_uuid=lambda: _NO_UUID)
 
 
-def _read_memory(root: Element, *, redefine: bool, offline: bool) -> tuple[SnapshotMode | None, str | None]:
-    element = root.find("memory")
+def _read_memory(parts: _Parts, *, redefine: bool, offline: bool) -> tuple[SnapshotMode | None, str | None]:
+    element = parts.get("memory")
     mode = None if element is None else read_mode(element, "memory")
     file = None if element is None else element.get("file")
     if mode == "manual":
@@ -224,14 +239,14 @@ def _read_memory(root: Element, *, redefine: bool, offline: bool) -> tuple[Snaps
     return mode, file
 
 
-def _read_disks(root: Element, tag: str, *, redefine: bool) -> tuple[SnapshotDisk, ...]:
+def _read_disks(parts: _Parts, tag: str, *, redefine: bool) -> tuple[SnapshotDisk, ...]:
     """Read the entries of <disks> or <revertDisks>: every child counts, whatever it is called."""
-    parent = root.find(tag)
+    parent = parts.get(tag)
     return () if parent is None else tuple(parse_snapshot_disk(child, redefine=redefine) for child in parent)
 
 
-def _read_cookie(root: Element) -> str | None:
-    element = root.find("cookie")
+def _read_cookie(parts: _Parts) -> str | None:
+    element = parts.get("cookie")
     return None if element is None else format_fragment(element)
 
 

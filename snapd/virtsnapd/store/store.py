@@ -1,9 +1,9 @@
 """The store itself: opening, loading, and one writer thread that commits many changes with one flush.
 
 Theory of operation. Every change goes through one queue to one thread. The thread takes what has gathered while
-the previous flush was under way, runs each change in a savepoint of its own (so that a bad one harms no other),
-and commits them together: sixteen clients that wait for durability wait for one fsync, not for sixteen. Readers
-never come here; they read the model in memory, which changes only when a change is durable.
+the previous flush was under way and commits them together (where a bad one is among them, each in a savepoint of
+its own, so that it harms no other): sixteen clients that wait for durability wait for one fsync, not for sixteen.
+Readers never come here; they read the model in memory, which changes only when a change is durable.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BATCH_MAX: Final = 256
 """Changes in one commit: bounds how long the first of them waits for the last."""
+UNWRITABLE: Final = (sqlite3.Error, msgspec.MsgspecError, OverflowError, UnicodeError)
+"""How writing a change fails: the database refuses, or the change has a value that cannot be written at all."""
 PRUNE_EVERY: Final = 256
 """Events between two removals of those that no subscriber can ask for any more; arbitrary."""
 
@@ -41,7 +43,8 @@ _decode_event: Final = msgspec.msgpack.Decoder(Event).decode
 @dataclass
 class _Request:
     transaction: Transaction
-    done: trio.Event
+    task: trio.lowlevel.Task
+    """Who waits until it is durable."""
     events: list[Event] = field(default_factory=list)
     error: Error | None = None
 
@@ -154,10 +157,10 @@ class Store:
         Raises:
             StorageError: The disk refused (it may be full); nothing of the change was applied.
         """
-        request = _Request(transaction, trio.Event())
+        request = _Request(transaction, trio.lowlevel.current_task())
         self._queue.put(request)
-        with trio.CancelScope(shield=True):
-            await request.done.wait()
+        # as a shielded wait for an event would, at a fraction of its cost: most changes are small
+        await trio.lowlevel.wait_task_rescheduled(lambda _raise_cancel: trio.lowlevel.Abort.FAILED)
         if request.error is not None:
             raise request.error
         return request.events
@@ -207,43 +210,56 @@ class Store:
                 return
 
     def _write(self, batch: list[_Request]) -> None:
+        """Commit a batch: in one go, since savepoints cost as much as small changes; if that fails, each apart."""
+        try:
+            self._write_all(batch, self._write_one)
+        except UNWRITABLE:
+            self._write_carefully(batch)
+
+    def _write_carefully(self, batch: list[_Request]) -> None:
+        try:
+            self._write_all(batch, self._write_apart)
+        except sqlite3.Error as error:
+            if isinstance(error, sqlite3.IntegrityError) and len(batch) > 1:
+                # a rule that SQLite checks at COMMIT only: find the change that breaks it
+                for request in batch:
+                    if request.error is None:
+                        self._write_carefully([request])
+                return
+            for request in batch:
+                request.error = request.error or _storage_error(error)
+
+    def _write_all(self, batch: list[_Request], write: Callable[[_Request], None]) -> None:
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
             for request in batch:
-                self._write_one(request)
+                write(request)
             last = max((r.events[-1].seq for r in batch if r.events and r.error is None), default=0)
             if last >= self._pruned + PRUNE_EVERY:
                 execute("DELETE FROM events WHERE seq <= ?", (last - self._events_kept,))
                 self._pruned = last
             execute("COMMIT")
-        except sqlite3.Error as error:
+        except UNWRITABLE:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
-            if isinstance(error, sqlite3.IntegrityError) and len(batch) > 1:
-                self._write_singly(batch)
-                return
-            for request in batch:
-                request.error = request.error or _storage_error(error)
-
-    def _write_singly(self, batch: list[_Request]) -> None:
-        """Find the change that breaks a rule which SQLite checks at COMMIT only; the others are not to suffer."""
-        for request in batch:
-            if request.error is None:
-                request.events.clear()
-                self._write([request])
+            raise
 
     def _write_one(self, request: _Request) -> None:
         connection = self._connection
+        request.events.clear()
+        for sql, rows in request.transaction.statements:
+            connection.executemany(sql, rows)
+        for event in request.transaction.events:
+            cursor = connection.execute("INSERT INTO events (event) VALUES (?)", (encode_event(event),))
+            request.events.append(self._positioned(event, cursor.lastrowid or 0))
+
+    def _write_apart(self, request: _Request) -> None:
+        connection = self._connection
         connection.execute("SAVEPOINT change")
         try:
-            for sql, rows in request.transaction.statements:
-                connection.executemany(sql, rows)
-            for event in request.transaction.events:
-                cursor = connection.execute("INSERT INTO events (event) VALUES (?)", (encode_event(event),))
-                request.events.append(self._positioned(event, cursor.lastrowid or 0))
-        except (sqlite3.Error, msgspec.MsgspecError, OverflowError, UnicodeError) as error:
-            # the latter three: a value that cannot be written at all, whose change alone fails
+            self._write_one(request)
+        except UNWRITABLE as error:
             if not connection.in_transaction:
                 raise  # SQLite itself rolled everything back (full disk, input/output error): all have failed
             connection.execute("ROLLBACK TO change")
@@ -261,7 +277,7 @@ class Store:
                 for apply in request.transaction.applied:
                     apply()
                 self.publish(request.events)
-            request.done.set()
+            trio.lowlevel.reschedule(request.task)
 
 
 def _domain_row(row: tuple[object, ...]) -> DomainRow:

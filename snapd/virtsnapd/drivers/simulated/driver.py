@@ -45,6 +45,7 @@ class SimulatedDriver(Driver):
 
     def __init__(self, uri: str, context: DriverContext) -> None:
         super().__init__(uri, context)
+        self.version = "0.0.2"  # what libvirt's test driver calls itself
         self.faults = Faults()
         self._contents: dict[str, Contents] = {}
 

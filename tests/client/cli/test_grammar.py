@@ -1,0 +1,111 @@
+"""virsh's grammar."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtsnap.cli.grammar import BadSyntax, Invocation, parse, split
+from virtsnap.cli.table import COMMANDS
+
+
+def one(*words: str) -> Invocation:
+    return parse([words], COMMANDS)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a b", [["a", "b"]]),
+        ("  a\tb  ", [["a", "b"]]),
+        ("a;b", [["a"], ["b"]]),
+        ("a;;b;", [["a"], ["b"]]),
+        ("a\nb", [["a"], ["b"]]),
+        ("'a b' \"c d\"", [["a b", "c d"]]),
+        ("'a'b\"c\"'d'", [["abcd"]]),
+        (r'"a\"b" ' + r"'a\b'", [['a"b', r"a\b"]]),
+        (r"a\ b c\;d", [["a b", "c;d"]]),
+        ("a ''", [["a", ""]]),
+        ("a #b;c", [["a"]]),
+        ("a #b\nc", [["a"], ["c"]]),
+        ("a#b", [["a#b"]]),
+        ("'#a;b'", [["#a;b"]]),
+        ("", []),
+        (" ; # nothing", []),
+    ],
+)
+def test_a_text_is_split_as_virsh_does(text: str, words: list[list[str]]) -> None:
+    assert split(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [('a "b', 'missing "'), ("a 'b", "missing '"), ("a\\", "dangling \\")]
+)
+def test_what_is_not_ended_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(BadSyntax) as caught:
+        split(text)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["foo"], "unknown command: 'foo'"),
+        (["dominfo"], "command 'dominfo' requires <domain> option"),
+        (["dominfo", "--bar", "x"], "command 'dominfo' doesn't support option --bar"),
+        (["dominfo", "x", "y"], "unexpected data 'y'"),
+        (["list", "-x"], "unexpected data '-x'"),
+        (["list", "--", "x"], "unexpected data 'x'"),
+        (["dominfo", "--domain"], "expected syntax: --domain <string>"),
+        (["event", "--timeout"], "expected syntax: --timeout <number>"),
+        (["dominfo", "--domain", "x", "--domain", "y"], "option --domain already seen"),
+        (["dominfo", "x", "--domain", "y"], "option --domain already seen"),
+        (["list", "--all=1"], "invalid '=' after option --all"),
+        (["snapshot-create-as", "x", "--halt", "--halt"], "option --halt already seen"),
+    ],
+)
+def test_a_mistake_is_refused_in_virshs_words(words: list[str], complaint: str) -> None:
+    with pytest.raises(BadSyntax) as caught:
+        one(*words)
+    assert str(caught.value) == complaint
+
+
+def test_values_are_taken_by_position_in_the_order_of_the_options() -> None:
+    arguments = one("snapshot-create-as", "vm", "s", "d", "vda", "vdb").arguments
+    assert (arguments.text("domain"), arguments.text("name"), arguments.text("description")) == (
+        "vm",
+        "s",
+        "d",
+    )
+    assert arguments.many("diskspec") == ["vda", "vdb"]
+
+
+def test_a_position_that_is_taken_by_name_is_skipped() -> None:
+    arguments = one("snapshot-create-as", "--name", "s", "vm", "d").arguments
+    assert (arguments.text("domain"), arguments.text("description")) == ("vm", "d")
+
+
+def test_an_option_takes_its_value_with_an_equals_sign_or_as_the_next_word() -> None:
+    assert one("dominfo", "--domain=vm").arguments.text("domain") == "vm"
+    assert one("dominfo", "--domain", "--current").arguments.text("domain") == "--current"
+
+
+def test_after_two_dashes_everything_is_a_value() -> None:
+    assert one("dominfo", "--", "--vm").arguments.text("domain") == "--vm"
+
+
+def test_help_is_asked_for_even_when_something_else_is_missing() -> None:
+    assert one("dominfo", "--help").help_only
+
+
+def test_every_command_takes_json() -> None:
+    assert all(one(name, *_required(name), "--json").arguments.flag("json") for name in COMMANDS)
+
+
+def _required(name: str) -> list[str]:
+    return ["x" for option in COMMANDS[name].options if option.required]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_by_position_come_before_the_one_that_takes_the_rest(name: str) -> None:
+    kinds = [o.kind for o in COMMANDS[name].options if o.kind != "flag" and not o.named_only]
+    assert "many" not in kinds[:-1]

@@ -1,0 +1,131 @@
+"""The daemon, made to die or to dawdle at a chosen moment: `python -m tests.support.crashing_daemon OPTIONS ...`.
+
+``--kill-at N --when MOMENT`` ends the process with SIGKILL at the N-th write of the store after it has said that it
+is ready: ``before`` the write begins, ``within`` it (all statements done, the flush not begun), or ``after`` it is
+durable and before anybody is told. ``--delay STEP SECONDS`` slows the simulated hypervisor down. All other arguments
+are those of virtsnapd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import trio
+from typing_extensions import override
+
+from tests.support.rpc import connected
+from virtsnapd import __main__ as command
+from virtsnapd import daemon
+from virtsnapd.drivers.simulated.driver import SimulatedDriver
+from virtsnapd.drivers.simulated.faults import Fault, Step
+from virtsnapd.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tests.support.qemu_host import Host
+    from tests.support.rpc import Rpc
+
+Moment: TypeAlias = Literal["before", "within", "after"]
+MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
+
+
+def crashing_command(kill_at: int, when: Moment) -> list[str]:
+    """Return the command, for `Host`, of a daemon that dies at this write."""
+    options = ["--kill-at", str(kill_at), "--when", when]
+    return [sys.executable, "-m", "tests.support.crashing_daemon", *options]
+
+
+def survives(host: Host, call: Callable[[Rpc], Awaitable[object]]) -> bool:
+    """Make a call on a host whose daemon may die of it, and end the daemon; return whether it had answered."""
+
+    async def attempt() -> bool:
+        try:
+            async with connected(host.socket) as rpc:
+                await call(rpc)
+        except (EOFError, trio.BrokenResourceError):
+            return False
+        return True
+
+    host.start()
+    try:
+        answered = trio.run(attempt)
+    except BaseException:
+        host.kill()
+        raise
+    if answered:
+        host.kill()
+    else:
+        host.wait_killed()
+    return answered
+
+
+
+class CrashingStore(Store):
+    """A store that takes the whole process with it."""
+
+    kill_at = 0
+    when = "before"
+    armed = False
+    writes = 0
+
+    @override
+    def _write(self, batch: Sequence[Any]) -> None:
+        cls = CrashingStore
+        cls.writes += cls.armed
+        due = cls.armed and cls.writes == cls.kill_at
+        if due and cls.when == "before":
+            _die()
+        if due and cls.when == "within":
+            self._connection.set_trace_callback(lambda sql: _die() if sql == "COMMIT" else None)
+        super()._write(list(batch))
+        if due:
+            _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; return its exit status if it survives."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kill-at", type=int, default=0)
+    parser.add_argument("--when", choices=MOMENTS, default="before")
+    parser.add_argument("--delay", nargs=2, metavar=("STEP", "SECONDS"), action="append", default=[])
+    options, rest = parser.parse_known_args(arguments)
+    CrashingStore.kill_at, CrashingStore.when = options.kill_at, options.when
+    _replace_store()
+    _slow_down(options.delay)
+    return command.main(rest)
+
+
+def _replace_store() -> None:
+    daemon.Store = CrashingStore  # type: ignore[misc] # the seam: open_services looks it up here
+    serve = daemon.Daemon.serve
+
+    async def armed(self: daemon.Daemon, listeners: Any) -> None:
+        CrashingStore.armed = True
+        await serve(self, listeners)
+
+    daemon.Daemon.serve = armed  # type: ignore[method-assign] # what a start writes is not counted
+
+
+def _slow_down(delays: Sequence[Sequence[str]]) -> None:
+    create = SimulatedDriver.__init__
+
+    def init(self: SimulatedDriver, *given: Any) -> None:
+        create(self, *given)
+        for step, seconds in delays:
+            name: Step = next(known for known in get_args(Step) if known == step)
+            self.faults.inject(name, Fault(delay=float(seconds)))
+
+    SimulatedDriver.__init__ = init  # type: ignore[method-assign] # every driver of this process dawdles
+
+
+if __name__ == "__main__":
+    sys.exit(main())
