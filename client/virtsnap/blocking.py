@@ -101,8 +101,8 @@ class BlockingConnection(HostVerbs):
         """False when further calls can only fail."""
         return self._ended is None
 
-    def domain(self, name: str) -> BlockingDomain:
-        """Return a handle of the domain with this name, UUID or id."""
+    def domain(self, name: str | int) -> BlockingDomain:
+        """Return a handle of the domain with this name or UUID, or, given a number, of the active one with this id."""
         return BlockingDomain(self, name)
 
     def call(self, method: Method[P, R], params: P, *, deadline: float | None = None) -> R:

@@ -105,8 +105,8 @@ class Connection(HostVerbs):
         """False when further calls can only fail."""
         return self._ended is None
 
-    def domain(self, name: str) -> Domain:
-        """Return a handle of the domain with this name, UUID or id."""
+    def domain(self, name: str | int) -> Domain:
+        """Return a handle of the domain with this name or UUID, or, given a number, of the active one with this id."""
         return Domain(self, name)
 
     async def call(self, method: Method[P, R], params: P, *, deadline: float | None = None) -> R:

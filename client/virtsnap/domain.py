@@ -52,7 +52,7 @@ class HostVerbs:
 class DomainVerbs:
     """What can be done to a domain."""
 
-    name: str
+    name: str | int
     """A name, a UUID, or the id of a running domain."""
 
     @verb(domain.INFO)
@@ -166,7 +166,7 @@ class DomainVerbs:
 class Domain(DomainVerbs, Handle):
     """One domain behind a trio connection."""
 
-    def __init__(self, connection: Caller, name: str) -> None:
+    def __init__(self, connection: Caller, name: str | int) -> None:
         super().__init__(connection)
         self.name = name
 
@@ -178,7 +178,7 @@ class Domain(DomainVerbs, Handle):
 class BlockingDomain(DomainVerbs, BlockingHandle):
     """One domain behind a blocking connection."""
 
-    def __init__(self, connection: BlockingCaller, name: str) -> None:
+    def __init__(self, connection: BlockingCaller, name: str | int) -> None:
         super().__init__(connection)
         self.name = name
 

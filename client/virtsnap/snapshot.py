@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SnapshotVerbs:
     """What can be done to a snapshot."""
 
-    domain: str
+    domain: str | int
     name: str
 
     @verb(snapshot.GET)
@@ -77,7 +77,7 @@ class SnapshotVerbs:
 class Snapshot(SnapshotVerbs, Handle):
     """One snapshot behind a trio connection."""
 
-    def __init__(self, connection: Caller, domain: str, name: str) -> None:
+    def __init__(self, connection: Caller, domain: str | int, name: str) -> None:
         super().__init__(connection)
         self.domain = domain
         self.name = name
@@ -86,7 +86,7 @@ class Snapshot(SnapshotVerbs, Handle):
 class BlockingSnapshot(SnapshotVerbs, BlockingHandle):
     """One snapshot behind a blocking connection."""
 
-    def __init__(self, connection: BlockingCaller, domain: str, name: str) -> None:
+    def __init__(self, connection: BlockingCaller, domain: str | int, name: str) -> None:
         super().__init__(connection)
         self.domain = domain
         self.name = name

@@ -36,6 +36,8 @@ class LineFramer:
         """
         if self.overflow is not None:
             raise self.overflow
+        if not self._partial and isinstance(data, bytes) and self._is_one_line(data):
+            return [data[:-1]]
         longest = len(self._partial) + len(data)
         lines = bytes(data).split(b"\n")
         tail = lines.pop()
@@ -53,6 +55,16 @@ class LineFramer:
             if line and not line.isspace()
         ]
 
+    def _is_one_line(self, data: bytes) -> bool:
+        """Say whether this is just one ordinary frame: what a peer sends that waits for each answer."""
+        end = len(data) - 1
+        return (
+            0 < end < self.limit
+            and data.find(b"\n") == end
+            and data[0] == _BRACE
+            and data[-2] != _CARRIAGE_RETURN
+        )
+
     def _stop_at_overflow(self, lines: list[bytes], tail: bytes) -> None:
         """Remove the first line that is too long and all after it; raise when that leaves nothing."""
         good = next((i for i, line in enumerate(lines) if len(line) > self.limit), len(lines))
@@ -66,3 +78,4 @@ class LineFramer:
 
 
 _CARRIAGE_RETURN: Final = 0x0D
+_BRACE: Final = ord("{")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
 
@@ -37,14 +37,17 @@ Uri = Annotated[
         description="A connection URI as in libvirt, for instance qemu:///system.",
     ),
 ]
-DomainRef = Annotated[
-    str,
-    msgspec.Meta(
-        min_length=1, max_length=1024, description="A domain's name or UUID, or the id of a running one."
-    ),
+DomainName = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=1024, description="A domain's name or UUID.")
 ]
+DomainRef = DomainName | Annotated[int, msgspec.Meta(ge=1, description="The id of an active domain.")]
+"""What names a domain in a call. A text is never taken for an id: a domain may be called ``2``."""
+FLAGS_MAX: Final = msgspec.Meta(max_length=32)
+"""Bounds a list of flags: none has as many words."""
 SnapshotName = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="A snapshot's name.")]
-Xml = Annotated[str, msgspec.Meta(max_length=16 * 1024 * 1024, description="An XML document.")]
+Xml = Annotated[
+    str, msgspec.Meta(max_length=4 * 1024 * 1024, description="An XML document, at most 4 MiB as in libvirt.")
+]
 
 
 @dataclass(frozen=True)

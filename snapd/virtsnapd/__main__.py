@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with StateLock(settings.state_dir):
             if options.check:
                 return _check(settings)
+            _allow_descriptors()
             trio.run(_run, settings)
     except Error as error:
         sys.stderr.write(f"virtsnapd: {error}\n")
@@ -42,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"virtsnapd: {error.remedy}\n")
         return 1
     return 0
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as we may: every client is one, every guest several."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -82,7 +82,10 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
             description="The longest request, in bytes. A longer one ends the connection.",
         ),
     ] = 64 * MIB
-    clients: Annotated[Count, Meta(description="Connections at a time, over both sockets.")] = 5000
+    clients: Annotated[
+        Count,
+        Meta(description="Connections at a time; the read-only socket takes half as many beside them."),
+    ] = 5000
     requests_in_flight: Annotated[
         Count, Meta(description="Unanswered requests of one client; further ones are told to try again.")
     ] = 1024

@@ -87,7 +87,7 @@ class Context:
         """Return the hypervisor that a call means."""
         return self.services.hypervisor(uri or self.uri)
 
-    def domain(self, uri: str | None, ref: str) -> tuple[Hypervisor, Domain]:
+    def domain(self, uri: str | None, ref: str | int) -> tuple[Hypervisor, Domain]:
         """Return the domain that a call means, with its hypervisor.
 
         Raises:

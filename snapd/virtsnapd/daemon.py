@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -96,7 +95,6 @@ async def _open_hypervisor(
         domains=domains,
         config=config,
         state_dir=config.state_dir / scheme,
-        runtime_dir=Path(config.daemon.runtime_dir, scheme),
     )
     hypervisor = Hypervisor(driver=DRIVERS[scheme](uri, context), domains=domains)
     try:
@@ -139,7 +137,9 @@ class Daemon:
         self._config = config
         self._services = services
         self._dispatcher = Dispatcher(HANDLERS, METHODS)
-        self._places = trio.Semaphore(config.limits.clients)
+        clients = config.limits.clients
+        # by whether the socket is read-only: nobody who may only read keeps out those who may do more
+        self._places = {False: trio.Semaphore(clients), True: trio.Semaphore(max(1, clients // 2))}
         self._stop = trio.Event()
 
     def stop(self) -> None:
@@ -203,7 +203,7 @@ class Daemon:
             except Exception:  # a defect in one conversation must not end those of others
                 log.exception("defect in the session of process %d", stream.peer.pid)
 
-        await serve(listener, handle, clients, self._places, self._refuse)
+        await serve(listener, handle, clients, self._places[bool(read_only)], self._refuse)
 
     def _refuse(self, stream: UnixStream) -> None:
         limit = self._config.limits.clients

@@ -63,18 +63,28 @@ class Domain:
     @property
     def definition(self) -> DomainDefinition:
         """What the guest runs with, or would start with."""
-        return self.definitions.parsed(self.row.live or self.row.definition or "")
+        return self.definitions.parsed(self.digest)
 
     @property
-    def persistent_definition(self) -> DomainDefinition:
-        """What the next start uses; of a transient domain what it runs with."""
-        return self.definitions.parsed(self.row.definition or self.row.live or "")
+    def digest(self) -> str:
+        """The digest of `definition`."""
+        return self._one_of(self.row.live, self.row.definition)
+
+    @property
+    def persistent_digest(self) -> str:
+        """The digest of what the next start uses; of a transient domain of what it runs with."""
+        return self._one_of(self.row.definition, self.row.live)
+
+    def _one_of(self, first: str | None, second: str | None) -> str:
+        digest = first or second
+        assert digest is not None, "a domain that is recorded has a definition"  # noqa: S101 - the store checks it
+        return digest
 
     def xml(self, *, inactive: bool, secure: bool) -> str:
         """Return libvirt's XML of the live definition, or (`inactive`) of the persistent one."""
         if self.active and not inactive:
             return self.definition.format(secure=secure, id=self.row.id)
-        return self.definitions.text(self.row.definition or self.row.live or "", secure=secure)
+        return self.definitions.text(self.persistent_digest, secure=secure)
 
     def event(
         self,
@@ -99,8 +109,8 @@ class Domain:
             generation=generation,
         )
 
-    def lifecycle(self, event: Lifecycle, detail: str) -> Event:
-        """Return libvirt's lifecycle event with its detail's spelling."""
+    def lifecycle(self, event: Lifecycle, detail: str, *, row: DomainRow | None = None) -> Event:
+        """Return libvirt's lifecycle event with its detail's spelling; `row` is what the change leads to."""
         return Event(
             epoch="",
             seq=0,
@@ -109,7 +119,7 @@ class Domain:
             uri=self.uri,
             domain=self.name,
             uuid=self.uuid,
-            id=self.row.id,
+            id=(row or self.row).id,
             lifecycle=event,
             detail=detail,
         )
@@ -172,16 +182,18 @@ class DomainTable:
         """Return how many there are."""
         return len(self._by_uuid)
 
-    def find(self, ref: str) -> Domain:
-        """Return the domain with this id (of an active one), UUID or name, tried as virsh does.
+    def find(self, ref: str | int) -> Domain:
+        """Return the domain with this UUID or name, or, given a number, the active one with this id.
 
         Raises:
             DomainNotFound: There is none.
         """
-        domain = self._by_id.get(int(ref)) if ref.isascii() and ref.isdigit() else None
-        domain = domain or self._by_uuid.get(ref.lower()) or self._by_name.get(ref)
+        if isinstance(ref, int):
+            domain, by = self._by_id.get(ref), "id"
+        else:
+            domain, by = self._by_uuid.get(ref.lower()) or self._by_name.get(ref), "name"
         if domain is None:
-            raise DomainNotFound(f"no domain with matching name '{ref}'", domain=ref)
+            raise DomainNotFound(f"no domain with matching {by} '{ref}'", domain=str(ref))
         return domain
 
     def get(self, uuid: str) -> Domain | None:
@@ -189,10 +201,11 @@ class DomainTable:
         return self._by_uuid.get(uuid)
 
     @contextmanager
-    def claim(self, definition: DomainDefinition) -> Iterator[Domain | None]:
+    def claim(self, definition: DomainDefinition) -> Iterator[Domain]:
         """Reserve the definition's name and UUID while it is being made real.
 
-        Yields the domain that the definition is of, or None when both are free.
+        Yields the domain that the definition is of: one that exists, or, when both are free, a new one that
+        nobody else can find before it is recorded. Either way the caller takes its lock.
 
         Raises:
             DomainExists: Another domain has the name or the UUID (virDomainObjListAdd), or is just getting it.
@@ -214,23 +227,17 @@ class DomainTable:
             raise DomainExists(f"domain '{definition.name}' is just being made", domain=definition.name)
         self._claimed |= wanted
         try:
-            yield None
+            yield self._new(definition)
         finally:
             self._claimed -= wanted
 
-    async def define(self, definition: DomainDefinition, *, domain: Domain | None = None) -> Domain:
-        """Keep a persistent definition, of a new domain (None) or instead of the former one of `domain`."""
+    async def define(self, domain: Domain, definition: DomainDefinition) -> None:
+        """Keep a persistent definition of a claimed domain, instead of its former one if it has one."""
         transaction = Transaction()
         digest = self.definitions.keep(transaction, definition)
-        if domain is None:
-            domain = self._new(definition, definition_digest=digest)
-            transaction.event(domain.lifecycle("defined", "added"))
-            self._write(transaction, domain, domain.row, insert=True)
-        else:
-            transaction.event(domain.lifecycle("defined", "updated"))
-            self._write(transaction, domain, _replaced(domain.row, definition=digest))
+        transaction.event(domain.lifecycle("defined", "updated" if domain.persistent else "added"))
+        self._write(transaction, domain, _replaced(domain.row, definition=digest))
         await self._store.commit(transaction)
-        return domain
 
     async def undefine(self, domain: Domain) -> None:
         """Forget the persistent definition; an inactive domain goes with its hierarchy's metadata."""
@@ -242,23 +249,23 @@ class DomainTable:
         transaction.event(domain.lifecycle("undefined", "removed"))
         await self._store.commit(transaction)
 
-    async def starting(
-        self, definition: DomainDefinition, *, domain: Domain | None, runtime: bytes
-    ) -> Domain:
+    async def starting(self, domain: Domain, definition: DomainDefinition, runtime: bytes) -> None:
         """Record, before any virtual CPU runs, that a guest exists: a daemon that dies now will find it again.
 
-        `domain` is None for a new transient one. The guest is paused and nobody is told yet.
+        The guest is paused and nobody is told yet.
         """
         transaction = Transaction()
-        digest = self.definitions.keep(transaction, definition)
-        new = domain is None
-        domain = domain or self._new(definition, live_digest=digest)
         row = _replaced(
-            domain.row, live=digest, id=next(self._ids), state="paused", reason="starting up", runtime=runtime
+            domain.row,
+            live=self.definitions.keep(transaction, definition),
+            id=next(self._ids),
+            state="paused",
+            reason="starting up",
+            runtime=runtime,
+            attention=None,
         )
-        self._write(transaction, domain, row, insert=new)
+        self._write(transaction, domain, row)
         await self._store.commit(transaction)
-        return domain
 
     async def changed(
         self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
@@ -274,12 +281,23 @@ class DomainTable:
     async def stopped(
         self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
     ) -> None:
-        """Record that the guest is gone. A transient domain goes with it, and so does its hierarchy's metadata."""
+        """Record that the guest is gone. A transient domain goes with it, and so does its hierarchy's metadata.
+
+        Does nothing for a domain whose end is recorded already.
+        """
+        if domain.lock.gone or not domain.active:
+            return
         transaction = transaction or Transaction()
         self._announce(transaction, domain, transition)
         if domain.persistent:
             row = _replaced(
-                domain.row, live=None, id=None, state=transition.state, reason=transition.reason, runtime=None
+                domain.row,
+                live=None,
+                id=None,
+                state=transition.state,
+                reason=transition.reason,
+                runtime=None,
+                attention=None,
             )
             self._write(transaction, domain, row)
         else:
@@ -309,7 +327,8 @@ class DomainTable:
             runtime=runtime,
             attention=None,
         )
-        self._announce(transaction, domain, transition)
+        for event, detail in transition.events:
+            transaction.event(domain.lifecycle(event, detail, row=domain.row if event == "stopped" else row))
         self._write(transaction, domain, row)
         await self._store.commit(transaction)
 
@@ -350,19 +369,13 @@ class DomainTable:
 
     # --- parts ---
 
-    def _new(
-        self,
-        definition: DomainDefinition,
-        *,
-        definition_digest: str | None = None,
-        live_digest: str | None = None,
-    ) -> Domain:
+    def _new(self, definition: DomainDefinition) -> Domain:
         row = DomainRow(
             driver=self.scheme,
             uuid=definition.uuid,
             name=definition.name,
-            definition=definition_digest,
-            live=live_digest,
+            definition=None,
+            live=None,
             id=None,
             state="shutoff",
             reason="unknown",
@@ -387,17 +400,15 @@ class DomainTable:
         for event, detail in transition.events:
             transaction.event(domain.lifecycle(event, detail))
 
-    def _write(
-        self, transaction: Transaction, domain: Domain, row: DomainRow, *, insert: bool = False
-    ) -> None:
+    def _write(self, transaction: Transaction, domain: Domain, row: DomainRow) -> None:
+        if domain.lock.gone:
+            raise DomainNotFound(f"no domain with matching name '{domain.name}'", domain=domain.name)
         transaction.put_domain(row)
 
         def apply() -> None:
-            if domain.row.id is not None:
-                self._by_id.pop(domain.row.id, None)
+            self._by_id.pop(domain.row.id or 0, None)
             domain.row = row
-            if insert or row.id is not None:
-                self._insert(domain)
+            self._insert(domain)
 
         transaction.on_durable(apply)
 
@@ -411,9 +422,9 @@ class DomainTable:
 
         def apply() -> None:
             domain.lock.gone = True
-            del self._by_uuid[domain.uuid], self._by_name[domain.name]
-            if domain.row.id is not None:
-                self._by_id.pop(domain.row.id, None)
+            self._by_uuid.pop(domain.uuid, None)
+            self._by_name.pop(domain.name, None)
+            self._by_id.pop(domain.row.id or 0, None)
 
         transaction.on_durable(apply)
 

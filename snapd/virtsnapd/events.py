@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from virtsnap_protocol.errors import InvalidArgument, ResyncRequired
+from virtsnap_protocol.errors import ResyncRequired
 from virtsnap_protocol.methods.event import (
     EVENT,
     EVENT_LOST,
@@ -53,7 +53,9 @@ class Subscription:
         wanted = self._filter
         return (
             (wanted.kinds is None or event.kind in wanted.kinds)
-            and (wanted.domain is None or wanted.domain in {event.domain, event.uuid})
+            and (
+                wanted.domain is None or wanted.domain == event.domain or wanted.domain.lower() == event.uuid
+            )
             and (wanted.uri is None or wanted.uri == event.uri)
         )
 
@@ -89,8 +91,7 @@ class EventHub:
         The caller offers the missed events, in order, right after it has told the client the subscription's number.
 
         Raises:
-            InvalidArgument: A position in the future.
-            ResyncRequired: The events after that position are no longer held.
+            ResyncRequired: The events after that position are not held.
         """
         missed = self._missed(since) if since is not None else []
         self._numbers += 1
@@ -103,13 +104,12 @@ class EventHub:
         self._subscriptions.discard(subscription)
 
     def _missed(self, since: Position) -> list[Event]:
-        if since.epoch == self._epoch and since.seq > self._seq:
-            raise InvalidArgument(f"position {since.seq} lies after the last event, {self._seq}")
         oldest = self._recent[0].seq if self._recent else self._seq + 1
-        if since.epoch != self._epoch or since.seq + 1 < oldest:
+        if since.epoch != self._epoch or not oldest <= since.seq + 1 <= self._seq + 1:
+            # one after the last event comes from a store that was put back to an older copy
             raise ResyncRequired(
-                f"events after position {since.seq} are no longer held",
+                f"the events after position {since.seq} are not held",
                 details={"epoch": self._epoch, "oldest": oldest, "seq": self._seq},
-                remedy="list the objects again and subscribe without a position",
+                remedy="list the objects again and subscribe with the position that the list carries",
             )
         return [event for event in self._recent if event.seq > since.seq]

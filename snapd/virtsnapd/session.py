@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+READ_ONLY_FRAME: Final = 1024 * 1024
+"""Bytes of one request over the read-only socket: nothing that reads needs more, and anybody may send it."""
 RECEIVE_BYTES: Final = 64 * 1024
 """Most of one receive. CPython allocates this much each time: from 128 KiB on malloc maps and unmaps memory for
 it, which costs more than all the rest of a small call."""
@@ -101,7 +103,7 @@ class Session:
         self._stream = stream
         self._dispatcher = dispatcher
         self._work = work
-        self._protocol = ServerSession(limits.frame_bytes)
+        self._protocol = ServerSession(READ_ONLY_FRAME if read_only else limits.frame_bytes)
         self._outbox = Outbox(stream, limits.outbox_bytes)
         self._outbox.on_drained = self._confess_losses
         self._calls: dict[object, trio.CancelScope] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
     from virtsnap_protocol.method import Method
 
+QUOTED_MAX: Final = 400
+"""Characters that an explanation quotes of what it is about."""
+WORD_MAX: Final = 64
+"""Characters of a word that is worth looking for its neighbours."""
+EXPLAINED_MAX: Final = 64 * 1024
+"""Bytes of parameters that are explained in full: anybody may send nonsense, and explaining costs far more."""
+PROBLEMS_MAX: Final = 50
+"""Violations that are listed."""
+
 
 def explain(method: Method[Any, Any], params: bytes, refusal: str) -> InvalidParams:
     """Return the error for parameters that the decoder of `method` refused with the words `refusal`."""
@@ -26,14 +36,15 @@ def explain(method: Method[Any, Any], params: bytes, refusal: str) -> InvalidPar
 
 
 def _problems(method: Method[Any, Any], params: bytes) -> list[Problem]:
+    if len(params) > EXPLAINED_MAX:
+        return []
     try:
         value = msgspec.json.decode(params)
     except (msgspec.MsgspecError, RecursionError):
         return []
-    errors = sorted(
-        _validator(method).iter_errors(value), key=lambda error: list(map(str, error.absolute_path))
-    )
-    return [problem for error in errors for problem in _described(error)]
+    found = islice(_validator(method).iter_errors(value), PROBLEMS_MAX)
+    errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
+    return [problem for error in errors for problem in _described(error)][:PROBLEMS_MAX]
 
 
 @cache
@@ -56,19 +67,36 @@ def _described(error: ValidationError) -> list[Problem]:
     if error.validator == "additionalProperties":
         known = list(cast("dict[str, Any]", error.schema)["properties"])
         unknown = sorted(set(cast("dict[str, Any]", instance)) - set(known))
-        return [Problem(f"{path}.{name}", "no such parameter" + _hint(name, known)) for name in unknown]
-    if error.validator == "anyOf":  # an optional one: say what is wrong with the value, not that it is not null
+        return [
+            Problem(f"{path}.{_shortened(name)}", "no such parameter" + _hint(name, known))
+            for name in unknown[:PROBLEMS_MAX]
+        ]
+    if (
+        error.validator == "anyOf"
+    ):  # an optional one: say what is wrong with the value, not that it is not null
         inner = [one for one in error.context or () if one.validator_value != "null"]
         return [problem for one in inner for problem in _described(one)] or [Problem(path, error.message)]
     if error.validator == "enum":
-        text = f"{instance!r} is not one of {', '.join(map(str, wanted))}"
+        text = f"{_shortened(repr(instance))} is not one of {', '.join(map(str, wanted))}"
         return [Problem(path, text + _hint(instance, wanted))]
     if error.validator == "required":
         missing = next(name for name in wanted if error.message.startswith(repr(name)))
         return [Problem(f"{path}.{missing}", "is required")]
-    return [Problem(path, error.message)]
+    if error.validator == "maxLength":  # jsonschema would quote all of it
+        return [Problem(path, f"has {len(cast('str', instance))} characters; at most {wanted} are possible")]
+    return [Problem(path, _shortened(error.message))]
+
+
+def _shortened(message: str) -> str:
+    return (
+        message
+        if len(message) <= QUOTED_MAX
+        else f"{message[: QUOTED_MAX // 2]} ... {message[-QUOTED_MAX // 2 :]}"
+    )
 
 
 def _hint(word: object, known: list[str]) -> str:
+    if len(str(word)) > WORD_MAX:
+        return ""
     near = difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""

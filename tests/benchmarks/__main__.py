@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks import calls, metadata, starting
-from tests.benchmarks.daemons import Libvirt, Ours, PeerFailed, libvirtd, virtsnapd
+from tests.benchmarks.daemons import Libvirt, Ours, OursFailed, PeerFailed, libvirtd, virtsnapd
 from tests.benchmarks.results import Row, format_table
 from virtsnap_protocol.methods import METHODS
 
@@ -47,22 +47,26 @@ def main() -> int:
         try:
             with libvirtd(folder / "l") as peer, virtsnapd(folder / "o", ("test", "qemu")) as ours:
                 _compare(ours, peer, sections, failures, quick=options.quick)
-        except (PeerFailed, OSError) as error:
+        except (OursFailed, PeerFailed, OSError) as error:
             failures.append(str(error))
         sizes = (1_000, 10_000) if options.quick else (1_000, 10_000, 100_000)
         repeat = 1 if options.quick else 3
-        _section("Start and memory", lambda: starting.measure(folder, sizes, repeat=repeat), sections, failures)
+        _section(
+            "Start and memory", lambda: starting.measure(folder, sizes, repeat=repeat), sections, failures
+        )
     _conclude(sections, failures, time.monotonic() - begin)
     if options.json:
         raw = {title: [asdict(row) | {"met": row.met} for row in rows] for title, rows in sections.items()}
-        options.json.write_text(json.dumps({"machine": facts, "sections": raw, "failures": failures}, indent=1))
+        options.json.write_text(
+            json.dumps({"machine": facts, "sections": raw, "failures": failures}, indent=1)
+        )
     return 1 if failures else 0
 
 
 def _compare(
     ours: Ours, peer: Libvirt, sections: dict[str, list[Row]], failures: list[str], *, quick: bool
 ) -> None:
-    count, rounds = (200, 3) if quick else (1000, 5)
+    count, rounds = (200, 3) if quick else (300, 15)  # many short turns: both meet the same weather
     _section(
         "Small calls, one client, one at a time",
         lambda: calls.measure_latency(ours, peer, rounds=rounds, count=count),
@@ -137,7 +141,9 @@ def machine() -> dict[str, str]:
         "machine": f"{os.cpu_count()} x {model}, Linux {platform.release()}",
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "virtsnapd": f"Python {platform.python_version()}, {libraries}, SQLite {sqlite3.sqlite_version}",
-        "libvirtd": _first_line("libvirtd", "--version") + ", driven from " + _first_line("/usr/bin/python3", "-V"),
+        "libvirtd": _first_line("libvirtd", "--version")
+        + ", driven from "
+        + _first_line("/usr/bin/python3", "-V"),
         "folder": tempfile.gettempdir(),
     }
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,10 @@ PATIENCE: Final = 60.0
 """Seconds for a daemon to come up; libvirtd asks every QEMU what it can do when its cache is empty."""
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 """The interpreter that Debian's python3-libvirt is for."""
+
+
+class OursFailed(Exception):
+    """virtsnapd did not start."""
 
 
 class PeerFailed(Exception):
@@ -59,22 +63,31 @@ def virtsnapd(folder: Path, drivers: tuple[str, ...]) -> Iterator[Ours]:
     config.write_text(f'[daemon]\nlog_level = "warning"\n[drivers]\nenabled = {json.dumps(drivers)}\n')
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as readiness:
         readiness.bind(str(notify))
-        readiness.settimeout(PATIENCE)
+        readiness.settimeout(0.5)
+        folders = ("--runtime-dir", str(folder / "run"), "--state-dir", str(folder / "state"))
+        options = ("--config", str(config), *folders)
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "virtsnapd", "--config", str(config)]
-            + ["--runtime-dir", str(folder / "run"), "--state-dir", str(folder / "state")],
+            [sys.executable, "-m", "virtsnapd", *options],
             env=os.environ | {"NOTIFY_SOCKET": str(notify)},
             cwd=REPOSITORY,
         )
         try:
-            while b"READY=1" not in readiness.recv(4096):
-                pass
+            _wait_ready(readiness, process)
             ready_after = time.perf_counter() - begin
-            notify.unlink()
             yield Ours(process=process, socket=folder / "run/virtsnapd.sock", ready_after=ready_after)
         finally:
             end(process)
+            notify.unlink()
+
+
+def _wait_ready(readiness: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            if b"READY=1" in readiness.recv(4096):
+                return
+    raise OursFailed(f"virtsnapd did not become ready (exit status {process.poll()})")
 
 
 def end(process: subprocess.Popen[Any]) -> None:
@@ -94,7 +107,6 @@ class Libvirt:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     client: subprocess.Popen[str] | None = None
-    restarts: list[float] = field(default_factory=list)
 
     @property
     def test_uri(self) -> str:

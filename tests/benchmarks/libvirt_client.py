@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 libvirt: Any = importlib.import_module("libvirt")  # by name: the type checker's interpreter does not have it
 
@@ -76,13 +78,15 @@ def _count_into(counts: Any, *arguments: Any) -> None:  # noqa: ANN401 - a queue
     counts.put(_calls_until(*arguments))
 
 
-def throughput(uri: str, domain: str, call: str, connections: int, seconds: float, *, processes: bool) -> float:
+def throughput(
+    uri: str, domain: str, call: str, connections: int, seconds: float, *, processes: bool
+) -> float:
     """Return calls a second over so many connections, each with a thread or a process of its own."""
-    context = multiprocessing.get_context("spawn" if threading.active_count() > 1 else "fork")
-    counts: Any = context.SimpleQueue()
+    context: Any = multiprocessing.get_context("fork")
+    counts = context.SimpleQueue()
     begin = time.monotonic() + 0.2
     arguments = (counts, uri, call, domain, begin, begin + seconds)
-    kind: Any = context.Process if processes else threading.Thread
+    kind = context.Process if processes else threading.Thread
     workers = [kind(target=_count_into, args=arguments) for _ in range(connections)]
     for worker in workers:
         worker.start()

@@ -128,7 +128,7 @@ def measure_redefine(ours: Ours, peer: Libvirt, known: Definitions, *, count: in
         domains = [f"domain{c}" if kind == "many" else "shared" for c in range(CLIENTS)]
         return [(d, chain(xmls[d], f"{turn}-{c}-", share)) for c, d in enumerate(domains)]
 
-    rows = []
+    rows: list[Row] = []
     for kind, title, goal in (
         ("one", "redefine, one client", ONE_AT_A_TIME_GOAL),
         ("many", "redefine, 16 clients on 16 domains", TOGETHER_GOAL),
@@ -139,14 +139,16 @@ def measure_redefine(ours: Ours, peer: Libvirt, known: Definitions, *, count: in
             mine.append(redefine(ours, work(known.ours, kind, turn)))
             theirs.append(peer.ask("redefine", uri=peer.qemu_uri, clients=work(known.theirs, kind, turn)))
         total = count if kind == "one" else share * CLIENTS
+        rate = total / statistics.median(mine)
+        alone = f"; {rate / (rows[0].theirs or 1):.1f} x its rate with one client" if rows else ""
         rows.append(
             Row(
                 what=title,
                 unit="snapshots/s",
-                ours=total / statistics.median(mine),
+                ours=rate,
                 theirs=total / statistics.median(theirs),
                 goal=goal,
-                note="both durable; libvirtd: qemu:///session",
+                note=f"both durable; libvirtd: qemu:///session{alone}",
             )
         )
     return rows
@@ -154,8 +156,10 @@ def measure_redefine(ours: Ours, peer: Libvirt, known: Definitions, *, count: in
 
 def measure_reading(ours: Ours, peer: Libvirt, known: Definitions, *, count: int) -> list[Row]:
     """Compare what is done with a hierarchy of `count` snapshots: list, dump, forget from its leaf up."""
+    memory = -ours.memory(), -peer.memory()
     redefine(ours, [("listed", chain(known.ours["listed"], "s", count))])
     peer.ask("redefine", uri=peer.qemu_uri, clients=[("listed", chain(known.theirs["listed"], "s", count))])
+    memory = memory[0] + ours.memory(), memory[1] + peer.memory()
     at = {"uri": peer.qemu_uri, "domain": "listed"}
     names = [f"s{number}" for number in reversed(range(count))]
     with connect(socket=ours.socket) as client:
@@ -198,5 +202,11 @@ def measure_reading(ours: Ours, peer: Libvirt, known: Definitions, *, count: int
             ours=count / forgetting,
             theirs=count / their_forgetting,
             note="ours is durable; libvirtd unlinks without a flush",
+        ),
+        Row(
+            what=f"memory that {count:,} more took",
+            unit="MiB",
+            ours=memory[0] / 2**20,
+            theirs=memory[1] / 2**20,
         ),
     ]

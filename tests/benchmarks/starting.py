@@ -12,6 +12,7 @@ from tests.benchmarks.daemons import virtsnapd
 from tests.benchmarks.metadata import chain, definition
 from tests.benchmarks.results import Row
 from virtsnapd.daemon import STORE_NAME
+from virtsnapd.definitions import Definitions
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.models.snapshot import Snapshot, parse_snapshot
 from virtsnapd.store import DomainRow, HierarchyRow, Store, Transaction
@@ -48,7 +49,7 @@ async def fill(folder: Path, snapshots: int) -> None:
 def put_domain(transaction: Transaction, key: int, snapshots: int) -> None:
     name = f"vm{key}"
     domain = DomainDefinition.parse(definition(name))
-    transaction.put_definition(domain.digest, domain.text)
+    Definitions({}).keep(transaction, domain)
     transaction.put_domain(
         DomainRow(
             driver=DRIVER,

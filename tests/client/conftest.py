@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fake_daemon import FakeDaemon
-from tests.support.samples import DOMAIN, HELLO, SNAPSHOT
+from tests.support.samples import DOMAIN, HELLO, POSITION, SNAPSHOT
 from virtsnap_protocol.methods import connection, domain, event, snapshot
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def daemon(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDae
     answers: dict[Method[Any, Any], Answer] = {
         connection.HELLO: lambda _: HELLO,
         domain.INFO: lambda _: domain.InfoResult(domain=DOMAIN),
-        domain.LIST: lambda _: domain.ListResult(domains=[DOMAIN]),
+        domain.LIST: lambda _: domain.ListResult(domains=[DOMAIN], position=POSITION),
         snapshot.GET: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
         snapshot.CURRENT: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
-        snapshot.LIST: lambda _: snapshot.ListResult(snapshots=[SNAPSHOT]),
+        snapshot.LIST: lambda _: snapshot.ListResult(snapshots=[SNAPSHOT], generation=1, position=POSITION),
         snapshot.CREATE: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
         event.SUBSCRIBE: lambda _: event.SubscribeResult(
             subscription=7, position=event.Position(epoch="e", seq=0)

@@ -125,7 +125,7 @@ def test_an_answer_that_makes_no_sense_ends_the_conversation(
 def test_a_result_of_the_wrong_shape_is_a_fault_that_leaves_the_connection_usable(
     client: virtsnap.BlockingConnection, daemon: FakeDaemon
 ) -> None:
-    daemon.answers["domain.info"] = lambda _: domain.ListResult(domains=[])
+    daemon.answers["domain.info"] = lambda _: domain.ListResult(domains=[], position=POSITION)
     with pytest.raises(InternalFault, match=r"answer to domain\.info is not understood"):
         client.domain("vm").info()
     client.ping()

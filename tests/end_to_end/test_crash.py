@@ -6,9 +6,7 @@ Each kill point starts from a copy of one stored state, so that what is found af
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
@@ -21,7 +19,8 @@ from tests.support.rpc import Rpc, connected
 from virtsnapd.models.forest import Forest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from virtsnap_protocol.methods.event import Event
     from virtsnapd.store import Loaded
@@ -116,7 +115,9 @@ def runs(template: Path, case: Case, when: Moment) -> Iterator[tuple[int, Path, 
         host = Host(folder, drivers=("test",), command=crashing_command(number, when))
         lived = survives(host, case.call)
         yield number, folder, lived
-        if lived or (number == case.writes and when != "before"):  # one moment shows that there is no more to write
+        if lived or (
+            number == case.writes and when != "before"
+        ):  # one moment shows that there is no more to write
             return
     raise AssertionError("it writes and writes")
 

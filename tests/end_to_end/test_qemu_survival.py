@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,9 +158,7 @@ async def wait_until_noted(host: Host) -> None:
     """Wait until the store holds the note of what is about to be done."""
 
     def noted() -> bool:
-        with sqlite3.connect(f"file:{host.state}/store.sqlite?mode=ro", uri=True) as store:
-            found = store.execute("SELECT count(*) FROM operations").fetchone()[0]
-        store.close()
-        return bool(found)
+        with closing(sqlite3.connect(f"file:{host.state}/store.sqlite?mode=ro", uri=True)) as store:
+            return bool(store.execute("SELECT count(*) FROM operations").fetchone()[0])
 
     await wait_until("the note", noted)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.daemon import Running, running_daemon, settings
+from tests.support.snapshots import TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,3 +28,17 @@ async def rpc(running: Running) -> AsyncIterator[Rpc]:
     """Connect a raw client to it."""
     async with running.client() as client:
         yield client
+
+
+@pytest.fixture
+async def definition(rpc: Rpc) -> str:
+    """Return the default domain's persistent definition, secrets included."""
+    xml: str = (await rpc.call("domain.xml", domain="test", flags=["inactive", "secure"]))["xml"]
+    return xml
+
+
+@pytest.fixture
+async def transient(rpc: Rpc) -> str:
+    """Run a transient domain; return its name."""
+    await rpc.call("domain.create", xml=TRANSIENT)
+    return "brief"

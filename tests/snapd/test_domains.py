@@ -7,6 +7,7 @@ import trio
 
 from tests.support.daemon import running_daemon, settings
 from virtsnap_protocol.errors import DomainExists, DomainNotFound
+from virtsnapd.models.domain import DomainDefinition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,14 +154,9 @@ async def test_a_running_domain_is_not_created_again(running: Running, rpc: Rpc)
 
 async def test_a_name_is_taken_from_the_moment_a_domain_is_being_made(running: Running) -> None:
     domains = running.hypervisor.domains
-    definition = running.domain().definition
-    from virtsnapd.models.domain import DomainDefinition  # noqa: PLC0415 - near its only use
-
     definition = DomainDefinition.parse(xml())
-    with domains.claim(definition) as existing:
-        assert existing is None
-        with pytest.raises(DomainExists, match="just being made"), domains.claim(definition):
-            pass
+    with domains.claim(definition), pytest.raises(DomainExists, match="just being made"):
+        domains.claim(definition).__enter__()
     with domains.claim(definition) as existing:
         assert existing is None
 
@@ -199,7 +195,9 @@ async def test_everything_is_there_again_after_a_restart(short_tmp: Path) -> Non
         assert made["domain"]["id"] == 3
 
 
-async def test_changes_that_come_too_late_for_a_domain_do_not_bring_it_back(running: Running, rpc: Rpc) -> None:
+async def test_changes_that_come_too_late_for_a_domain_do_not_bring_it_back(
+    running: Running, rpc: Rpc
+) -> None:
     """Changes of metadata queue behind one another; what is behind an undefine finds no domain."""
     await rpc.call("domain.define", xml=xml())
     domain = running.domain("web")

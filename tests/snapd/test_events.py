@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from virtsnap_protocol.method import Params
 
 
-def event(seq: int, **changes: Any) -> Event:
-    facts = {"kind": "snapshot.created", "uri": "test:///default", "domain": "web", "uuid": "u1"} | changes
-    return Event(epoch="e", seq=seq, time=1, **facts)
+MADE = Event(
+    epoch="e", seq=0, time=1, kind="snapshot.created", uri="test:///default", domain="web", uuid="u1"
+)
+
+
+def event(seq: int, **changes: object) -> Event:
+    return msgspec.structs.replace(MADE, seq=seq, **changes)
 
 
 def hub(*events: Event, seq: int | None = None, kept: int = 4) -> EventHub:
@@ -161,7 +166,9 @@ def test_a_slow_reader_is_told_from_where_on_it_lost_events_and_others_lose_none
 
 async def test_a_caller_has_been_sent_the_event_by_the_time_its_call_returns(rpc: Rpc) -> None:
     number = (await rpc.call("event.subscribe"))["subscription"]
-    identity = await rpc.begin("snapshot.create", domain="test", xml="<domainsnapshot><name>s1</name></domainsnapshot>")
+    identity = await rpc.begin(
+        "snapshot.create", domain="test", xml="<domainsnapshot><name>s1</name></domainsnapshot>"
+    )
     frames = [await rpc.frame() for _ in range(3)]
     kinds = [frame["params"]["event"]["kind"] for frame in frames[:2]]
     assert kinds == ["snapshot.created", "snapshot.current-changed"]
@@ -197,7 +204,9 @@ async def test_a_refused_change_announces_nothing(running: Running, rpc: Rpc) ->
     assert await rpc.events() == []
 
 
-async def test_a_client_that_comes_back_gets_what_it_missed_before_anything_new(running: Running, rpc: Rpc) -> None:
+async def test_a_client_that_comes_back_gets_what_it_missed_before_anything_new(
+    running: Running, rpc: Rpc
+) -> None:
     position = (await rpc.call("event.subscribe"))["position"]
     await rpc.take("s1")
     async with running.client() as other:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -35,12 +36,11 @@ async def test_changes_of_metadata_take_their_turns_in_the_order_they_came() -> 
             order.append(name)
             await trio.lowlevel.checkpoint()
 
-    async with trio.open_nursery() as nursery:
-        async with lock.hold("first", who="me", long=False):
-            for name in ("second", "third", "fourth"):
-                nursery.start_soon(change, name)
-                await wait_all_tasks_blocked()
-            assert order == []
+    async with trio.open_nursery() as nursery, lock.hold("first", who="me", long=False):
+        for name in ("second", "third", "fourth"):
+            nursery.start_soon(change, name)
+            await wait_all_tasks_blocked()
+        assert order == []
     assert order == ["second", "third", "fourth"]
 
 
@@ -51,11 +51,10 @@ async def test_a_long_operation_waits_for_a_change_of_metadata() -> None:
         async with lock.hold("snapshot.revert", who="me", long=True):
             reached.set()
 
-    async with trio.open_nursery() as nursery:
-        async with lock.hold("domain.define", who="me", long=False):
-            nursery.start_soon(revert)
-            await wait_all_tasks_blocked()
-            assert not reached.is_set()
+    async with trio.open_nursery() as nursery, lock.hold("domain.define", who="me", long=False):
+        nursery.start_soon(revert)
+        await wait_all_tasks_blocked()
+        assert not reached.is_set()
     assert reached.is_set()
 
 
@@ -66,13 +65,12 @@ async def test_a_change_behind_a_long_operation_that_waits_its_turn_is_refused_t
         async with lock.hold("snapshot.revert", who="me", long=True):
             pass
 
-    async with trio.open_nursery() as nursery:
-        async with lock.hold("domain.define", who="me", long=False):
-            nursery.start_soon(revert)
-            await wait_all_tasks_blocked()
-            with pytest.raises(DomainBusy, match=r"held by snapshot\.revert"):
-                async with lock.hold("domain.define", who="me", long=False):
-                    pass
+    async with trio.open_nursery() as nursery, lock.hold("domain.define", who="me", long=False):
+        nursery.start_soon(revert)
+        await wait_all_tasks_blocked()
+        with pytest.raises(DomainBusy, match=r"held by snapshot\.revert"):
+            async with lock.hold("domain.define", who="me", long=False):
+                pass
 
 
 async def test_the_next_change_finds_the_domain_free_after_a_long_one_failed() -> None:
@@ -103,11 +101,10 @@ async def test_the_daemon_s_own_bookkeeping_waits_for_a_long_operation() -> None
         async with lock.wait("guest ended"):
             reached.set()
 
-    async with trio.open_nursery() as nursery:
-        async with lock.hold("snapshot.revert", who="me", long=True):
-            nursery.start_soon(note)
-            await wait_all_tasks_blocked()
-            assert not reached.is_set()
+    async with trio.open_nursery() as nursery, lock.hold("snapshot.revert", who="me", long=True):
+        nursery.start_soon(note)
+        await wait_all_tasks_blocked()
+        assert not reached.is_set()
     assert reached.is_set()
 
 
@@ -121,9 +118,8 @@ async def test_who_waited_for_a_domain_that_went_is_told_so() -> None:
         except DomainNotFound as error:
             errors.append(error)
 
-    async with trio.open_nursery() as nursery:
-        async with lock.hold("domain.undefine", who="me", long=False):
-            nursery.start_soon(change)
-            await wait_all_tasks_blocked()
-            lock.gone = True
+    async with trio.open_nursery() as nursery, lock.hold("domain.undefine", who="me", long=False):
+        nursery.start_soon(change)
+        await wait_all_tasks_blocked()
+        lock.gone = True
     assert [str(error) for error in errors] == ["Domain not found: no domain with matching name 'web'"]

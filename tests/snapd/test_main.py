@@ -11,7 +11,6 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -20,12 +19,13 @@ import trio
 from tests.support import leaks
 from tests.support.daemon import stored
 from tests.support.qemu_host import Host
-from tests.support.rpc import connected
+from tests.support.rpc import connected, until
 from virtsnapd import VERSION
 from virtsnapd.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 DAEMON: Final = (sys.executable, "-m", "virtsnapd")
 PATIENCE: Final = 30.0
@@ -69,7 +69,11 @@ def service_manager(short_tmp: Path) -> Iterator[ServiceManager]:
 
 @contextmanager
 def started(
-    arguments: Sequence[str | Path], *, log: Path, manager: ServiceManager, environ: dict[str, str] | None = None
+    arguments: Sequence[str | Path],
+    *,
+    log: Path,
+    manager: ServiceManager,
+    environ: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command whose output goes to `log`; it is gone after the block."""
     with log.open("wb") as out:
@@ -253,7 +257,9 @@ async def test_a_call_under_way_is_finished_and_answered_before_the_end(short_tm
     assert [snapshot.name for snapshot in snapshots] == ["s1"]
 
 
-def test_the_service_manager_is_told_of_start_and_stop(short_tmp: Path, service_manager: ServiceManager) -> None:
+def test_the_service_manager_is_told_of_start_and_stop(
+    short_tmp: Path, service_manager: ServiceManager
+) -> None:
     command = [*DAEMON, *folders(short_tmp)]
     with started(command, log=short_tmp / "log", manager=service_manager) as process:
         assert service_manager.hear() == "READY=1"
@@ -274,9 +280,7 @@ async def test_a_socket_of_the_service_manager_starts_the_daemon(
     ]  # fmt: skip
     log = short_tmp / "log"
     with started(command, log=log, manager=service_manager) as process:
-        with trio.fail_after(PATIENCE):
-            while not ro.exists():
-                await trio.sleep(0.01)
+        await until(ro.exists)
         async with connected(rw) as rpc:  # nobody serves it before this client comes
             await rpc.call("snapshot.create", domain="test", uri="test:///default", xml="<domainsnapshot/>")
         assert await trio.to_thread.run_sync(service_manager.hear) == "READY=1"
@@ -295,7 +299,9 @@ async def test_it_starts_without_qemu_and_says_which_driver_is_missing_and_why(
     (short_tmp / "empty").mkdir()
     log = short_tmp / "log"
     environ = {"PATH": str(short_tmp / "empty")}
-    with started([*DAEMON, *folders(short_tmp)], log=log, manager=service_manager, environ=environ) as process:
+    with started(
+        [*DAEMON, *folders(short_tmp)], log=log, manager=service_manager, environ=environ
+    ) as process:
         assert await trio.to_thread.run_sync(service_manager.hear) == "READY=1"
         async with connected(short_tmp / "r" / "virtsnapd.sock") as rpc:
             hello = await rpc.call("connection.hello")

@@ -32,9 +32,7 @@ async def interrupt(
     snapshot = forest.get(name) if known else msgspec.structs.replace(forest.get("s1"), name=name)
     transaction = Transaction()
     transaction.put_operation(
-        OperationRow(
-            driver="test", uuid=domain.uuid, verb=verb, snapshot=snapshot, final=final, started=1
-        )
+        OperationRow(driver="test", uuid=domain.uuid, verb=verb, snapshot=snapshot, final=final, started=1)
     )
     await running.store.commit(transaction)
 
@@ -113,7 +111,9 @@ async def test_what_cannot_be_settled_needs_attention_and_keeps_its_record(
 ) -> None:
     async with first_life(short_tmp) as running:
         digest = running.domain().hierarchy.digest
-        await interrupt(running, verb, "s3" if verb == "take" else "s1", final="running", known=verb != "take")
+        await interrupt(
+            running, verb, "s3" if verb == "take" else "s1", final="running", known=verb != "take"
+        )
     monkeypatch.setattr("virtsnapd.daemon.DRIVERS", {"test": Forgetful})
     async with running_daemon(settings(short_tmp)) as running, running.client() as rpc:
         info = (await rpc.call("domain.info", domain=DEFAULT))["domain"]

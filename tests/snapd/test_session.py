@@ -8,13 +8,14 @@ import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
+from typing_extensions import override
 
 from tests.support.daemon import Running, running_daemon, settings
-from tests.support.rpc import Rpc, connected
+from tests.support.rpc import Rpc, connected, until
 from virtsnap.connection import open_connection
 from virtsnap_protocol.errors import ConnectionLost, InternalFault, TooBusy
 from virtsnapd.config import LimitSettings
-from virtsnapd.drivers.simulated.faults import Fault, Step
+from virtsnapd.drivers.simulated.faults import Fault, Faults, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,29 +24,35 @@ PING = b'{"jsonrpc":"2.0","id":%d,"method":"connection.ping"}\n'
 SNAPSHOT = "<domainsnapshot><name>%s</name></domainsnapshot>"
 
 
-class Gate:
+class Gate(Faults):
     """Holds the simulated hypervisor at one step until it is opened."""
 
     def __init__(self, running: Running, step: Step) -> None:
+        super().__init__()
         self.entered = trio.Event()
         self.opened = trio.Event()
         self._step = step
-        self._reach = running.driver.faults.reach
-        running.driver.faults.reach = self._stop  # type: ignore[method-assign] # the seam of simulated faults
+        running.driver.faults = self
 
-    async def _stop(self, step: Step) -> None:
+    @override
+    async def reach(self, step: Step) -> None:
         if step == self._step:
             self.entered.set()
             await self.opened.wait()
-        await self._reach(step)
+
+
+class Defect(Faults):
+    """A hypervisor whose driver is wrong."""
+
+    @override
+    async def reach(self, step: Step) -> None:
+        raise ZeroDivisionError("the secret detail")
 
 
 async def snapshots_taken(running: Running, *names: str) -> None:
     """Wait until the domain has these snapshots and nobody holds it."""
     domain = running.domain()
-    with trio.fail_after(10):
-        while [s.name for s in domain.hierarchy.forest] != [*names] or domain.lock.holder is not None:
-            await trio.sleep(0.001)
+    await until(lambda: [s.name for s in domain.hierarchy.forest] == [*names] and domain.lock.holder is None)
 
 
 async def test_a_change_is_carried_through_though_its_caller_vanishes(running: Running) -> None:
@@ -167,10 +174,7 @@ async def test_calls_answer_out_of_order(running: Running, rpc: Rpc) -> None:
 async def test_a_defect_is_answered_with_a_reference_and_the_daemon_lives(
     running: Running, rpc: Rpc, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(_step: Step) -> None:
-        raise ZeroDivisionError("the secret detail")
-
-    running.driver.faults.reach = broken  # type: ignore[method-assign] # the seam of simulated faults
+    running.driver.faults = Defect()
     with running.nothing_changes():
         error = await rpc.refusal("domain.destroy", domain="test")
     assert isinstance(error, InternalFault)
@@ -265,9 +269,7 @@ async def test_the_subscriptions_of_a_client_end_with_it(running: Running) -> No
     async with running.client() as rpc:
         await rpc.call("event.subscribe")
         assert len(hub._subscriptions) == 1
-    with trio.fail_after(10):
-        while hub._subscriptions:
-            await trio.sleep(0.001)
+    await until(lambda: not hub._subscriptions)
 
 
 async def test_stopping_waits_for_a_change_and_answers_it(short_tmp: Path) -> None:
@@ -305,19 +307,18 @@ async def test_stopping_does_not_wait_longer_than_the_grace(short_tmp: Path) -> 
 
 async def test_the_real_client_hears_of_an_end_at_once(short_tmp: Path) -> None:
     config = settings(short_tmp, grace_seconds=0.05)
-    async with running_daemon(config) as running:
-        async with open_connection(socket=config.socket) as connection:
-            gate = Gate(running, "take")
-            errors: list[Any] = []
+    async with running_daemon(config) as running, open_connection(socket=config.socket) as connection:
+        gate = Gate(running, "take")
+        errors: list[Any] = []
 
-            async def take() -> None:
-                try:
-                    await connection.domain("test").take("s1")
-                except ConnectionLost as error:
-                    errors.append(error)
+        async def take() -> None:
+            try:
+                await connection.domain("test").take("s1")
+            except ConnectionLost as error:
+                errors.append(error)
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(take)
-                await gate.entered.wait()
-                running.daemon.stop()
-            assert [error.maybe_applied for error in errors] == [True]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await gate.entered.wait()
+            running.daemon.stop()
+        assert [error.maybe_applied for error in errors] == [True]

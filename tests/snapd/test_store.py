@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -20,12 +18,15 @@ from virtsnapd.store.store import PRUNE_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
 UUID: Final = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
 def event(name: str = "web") -> Event:
-    return Event(epoch="", seq=0, time=1, kind="snapshot.created", uri="test:///default", domain=name, uuid=UUID)
+    return Event(
+        epoch="", seq=0, time=1, kind="snapshot.created", uri="test:///default", domain=name, uuid=UUID
+    )
 
 
 def domain_row(name: str = "web", uuid: str = UUID) -> DomainRow:
@@ -300,15 +301,17 @@ def with_version(path: Path, version: int) -> None:
     connection.close()
 
 
-async def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
+def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     with_version(path, VERSION + 1)
     before = files(path.parent)
-    with pytest.raises(StorageError, match=f"has format {VERSION + 1} and this daemon knows formats up to {VERSION}"):
+    with pytest.raises(
+        StorageError, match=f"has format {VERSION + 1} and this daemon knows formats up to {VERSION}"
+    ):
         Store.open(path)
     assert files(path.parent) == before
 
 
-async def test_something_that_is_no_store_is_refused_and_left_as_it_is(path: Path) -> None:
+def test_something_that_is_no_store_is_refused_and_left_as_it_is(path: Path) -> None:
     path.write_bytes(b"certainly not a database" * 1000)
     before = files(path.parent)
     with pytest.raises(StorageError, match="not a database"):
@@ -316,14 +319,18 @@ async def test_something_that_is_no_store_is_refused_and_left_as_it_is(path: Pat
     assert files(path.parent) == before
 
 
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for offset in range(4096 * 2, len(data), 4096):
+        data[offset : offset + 64] = b"\xff" * 64
+    path.write_bytes(data)
+
+
 async def test_a_damaged_store_is_refused_and_left_as_it_is(path: Path) -> None:
     async with opened(path) as store:
         for key in range(1, 200):
             await store.store.commit(snapshot(f"snapshot {key}", key=key))
-    data = bytearray(path.read_bytes())
-    for offset in range(4096 * 2, len(data), 4096):
-        data[offset : offset + 64] = os.urandom(64)
-    path.write_bytes(data)
+    damage(path)
     before = files(path.parent)
     with pytest.raises(StorageError, match="malformed"):
         async with opened(path, start=False):
@@ -342,7 +349,7 @@ async def test_a_record_that_cannot_be_read_is_refused(path: Path) -> None:
             pass
 
 
-async def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"):
         Store.open(tmp_path / "missing" / "store.sqlite")
 
@@ -382,7 +389,7 @@ async def test_a_check_names_a_reference_that_leads_nowhere(path: Path) -> None:
     store_again.close()
 
 
-async def test_the_epoch_belongs_to_the_store(tmp_path: Path) -> None:
+def test_the_epoch_belongs_to_the_store(tmp_path: Path) -> None:
     one, other = Store.open(tmp_path / "one"), Store.open(tmp_path / "other")
     assert one.epoch != other.epoch
     one.close()

@@ -12,7 +12,7 @@ import argparse
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, get_args
 
 import trio
 from typing_extensions import override
@@ -20,15 +20,19 @@ from typing_extensions import override
 from tests.support.rpc import connected
 from virtsnapd import __main__ as command
 from virtsnapd import daemon
+from virtsnapd.drivers import DRIVERS
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
 from virtsnapd.drivers.simulated.faults import Fault, Step
 from virtsnapd.store import Store
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Sequence
 
     from tests.support.qemu_host import Host
     from tests.support.rpc import Rpc
+    from virtsnapd.drivers.api import DriverContext
+    from virtsnapd.store.store import _Request
 
 Moment: TypeAlias = Literal["before", "within", "after"]
 MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
@@ -64,7 +68,6 @@ def survives(host: Host, call: Callable[[Rpc], Awaitable[object]]) -> bool:
     return answered
 
 
-
 class CrashingStore(Store):
     """A store that takes the whole process with it."""
 
@@ -74,7 +77,7 @@ class CrashingStore(Store):
     writes = 0
 
     @override
-    def _write(self, batch: Sequence[Any]) -> None:
+    def _write(self, batch: list[_Request]) -> None:
         cls = CrashingStore
         cls.writes += cls.armed
         due = cls.armed and cls.writes == cls.kill_at
@@ -82,9 +85,30 @@ class CrashingStore(Store):
             _die()
         if due and cls.when == "within":
             self._connection.set_trace_callback(lambda sql: _die() if sql == "COMMIT" else None)
-        super()._write(list(batch))
+        super()._write(batch)
         if due:
             _die()
+
+
+class ArmingDaemon(daemon.Daemon):
+    """A daemon that counts what it writes from the moment when it serves."""
+
+    @override
+    async def serve(self, listeners: list[tuple[socket.socket, bool]]) -> None:
+        CrashingStore.armed = True
+        await super().serve(listeners)
+
+
+class SlowDriver(SimulatedDriver):
+    """A simulated hypervisor that takes its time."""
+
+    delays: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, uri: str, context: DriverContext) -> None:
+        super().__init__(uri, context)
+        for step in get_args(Step):
+            if step in self.delays:
+                self.faults.inject(step, Fault(delay=self.delays[step]))
 
 
 def _die() -> None:
@@ -99,32 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--delay", nargs=2, metavar=("STEP", "SECONDS"), action="append", default=[])
     options, rest = parser.parse_known_args(arguments)
     CrashingStore.kill_at, CrashingStore.when = options.kill_at, options.when
-    _replace_store()
-    _slow_down(options.delay)
+    vars(daemon)["Store"] = CrashingStore
+    vars(command)["Daemon"] = ArmingDaemon
+    SlowDriver.delays = {step: float(seconds) for step, seconds in options.delay}
+    DRIVERS["test"] = SlowDriver
     return command.main(rest)
-
-
-def _replace_store() -> None:
-    daemon.Store = CrashingStore  # type: ignore[misc] # the seam: open_services looks it up here
-    serve = daemon.Daemon.serve
-
-    async def armed(self: daemon.Daemon, listeners: Any) -> None:
-        CrashingStore.armed = True
-        await serve(self, listeners)
-
-    daemon.Daemon.serve = armed  # type: ignore[method-assign] # what a start writes is not counted
-
-
-def _slow_down(delays: Sequence[Sequence[str]]) -> None:
-    create = SimulatedDriver.__init__
-
-    def init(self: SimulatedDriver, *given: Any) -> None:
-        create(self, *given)
-        for step, seconds in delays:
-            name: Step = next(known for known in get_args(Step) if known == step)
-            self.faults.inject(name, Fault(delay=float(seconds)))
-
-    SimulatedDriver.__init__ = init  # type: ignore[method-assign] # every driver of this process dawdles
 
 
 if __name__ == "__main__":

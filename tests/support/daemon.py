@@ -81,7 +81,11 @@ class Running:
 
 
 def settings(
-    folder: Path, *, limits: LimitSettings | None = None, grace_seconds: float = 10.0, drivers: tuple[str, ...] = ("test",)
+    folder: Path,
+    *,
+    limits: LimitSettings | None = None,
+    grace_seconds: float = 10.0,
+    drivers: tuple[str, ...] = ("test",),
 ) -> Config:
     """Return a configuration whose folders are below `folder`, which has a short path."""
     return Config(

@@ -116,14 +116,14 @@ class Host:
         assert self._process is not None, "the daemon does not run"
         return self._process.pid
 
-    def start(self, *extra: str) -> None:
+    def start(self) -> None:
         """Start the daemon and wait until it says that it is ready."""
         notify = self.folder / "notify"
         notify.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear, self.log.open("ab") as log:
             ear.bind(str(notify))
             self._process = subprocess.Popen(
-                self._arguments(*extra),
+                self._arguments(),
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": str(notify)},
@@ -131,13 +131,16 @@ class Host:
             pidfd = os.pidfd_open(self._process.pid)
             try:
                 ready, _, _ = select.select([ear.fileno(), pidfd], [], [], START_SECONDS)
-                assert ready == [ear.fileno()], f"virtsnapd did not start:\n{self.log.read_text()}"
             finally:
                 os.close(pidfd)
+            if ready != [ear.fileno()]:
+                self._end(signal.SIGKILL)
+                msg = f"virtsnapd did not start:\n{self.log.read_text()}"
+                raise AssertionError(msg)
 
-    def _arguments(self, *extra: str) -> list[str]:
+    def _arguments(self) -> list[str]:
         folders = ["--runtime-dir", str(self.folder / "r"), "--state-dir", str(self.state)]
-        return [*self._command, *extra, "--config", str(self._config), *folders]
+        return [*self._command, "--config", str(self._config), *folders]
 
     def stop(self) -> int:
         """Stop the daemon in order (SIGTERM), which leaves its guests alone; return its exit status."""
@@ -166,7 +169,11 @@ class Host:
     def check(self) -> str:
         """Return what `virtsnapd --check` says of the store; an unsound one fails the test."""
         done = subprocess.run(
-            self._arguments("--check"), capture_output=True, text=True, check=False, timeout=START_SECONDS
+            [*self._arguments(), "--check"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -14,11 +14,14 @@ from virtsnap_protocol.errors import Error, ErrorObject, error_from_wire
 from virtsnap_protocol.framing import LineFramer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 PATIENCE: Final = 20.0
 """Seconds for any one answer; daemons answer in milliseconds."""
+
+POLL: Final = 0.002
+"""Seconds between two looks at a condition that nothing announces."""
 
 Frame = Any
 """A decoded JSON text."""
@@ -140,6 +143,13 @@ class Rpc:
                 document = await self.call("snapshot.xml", domain=name, snapshot=snapshot)
                 documents[f"{name}/{snapshot}"] = document["xml"]
         return {"domains": domains, "documents": documents}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so that nothing announces."""
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - as it says
+            await trio.sleep(POLL)
 
 
 @asynccontextmanager

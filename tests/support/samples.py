@@ -8,6 +8,7 @@ from virtsnap_protocol.methods import connection, domain, event, snapshot
 
 UUID: Final = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
+POSITION: Final = event.Position(epoch="e", seq=0)
 DOMAIN: Final = domain.DomainInfo(
     name="vm",
     uuid=UUID,

@@ -12,7 +12,7 @@ import msgspec
 from virtsnap.blocking import connect
 from virtsnap.cli.command import CommandFailed
 from virtsnap.cli.render import error_lines
-from virtsnap_protocol.errors import Error
+from virtsnap_protocol.errors import DomainNotFound, Error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,13 @@ class Console:
             self._connection = None
 
     def domain(self, name: str) -> BlockingDomain:
-        """Return a handle of a domain."""
+        """Return a handle of a domain: a number is an id if there is such, else a name, as in virsh."""
+        if name.isascii() and name.isdigit() and 0 < int(name) < 2**31:
+            try:
+                self.connection.domain(int(name)).info()
+            except DomainNotFound:
+                return self.connection.domain(name)
+            return self.connection.domain(int(name))
         return self.connection.domain(name)
 
     def out(self, text: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from virtsnap_protocol.method import DomainRef, Empty, Method, Params, Result, Uri, Xml
+from virtsnap_protocol.method import FLAGS_MAX, DomainRef, Empty, Method, Params, Result, Uri, Xml
+from virtsnap_protocol.methods.event import Position
 
 DomainState = Literal[
     "nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"
@@ -57,13 +58,15 @@ class ListParams(Params, frozen=True, kw_only=True):
     """Which domains to list; flags of one group (active/inactive, ...) widen, groups narrow."""
 
     uri: Uri | None = None
-    flags: list[ListFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[ListFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class ListResult(Result, frozen=True, kw_only=True):
     """Domains: active ones by id, then inactive ones by name."""
 
     domains: list[DomainInfo]
+    position: Position
+    """Of the last event that the list shows the effect of: subscribe with it to miss nothing."""
 
 
 class InfoResult(Result, frozen=True, kw_only=True):
@@ -77,7 +80,7 @@ class XmlParams(Params, frozen=True, kw_only=True):
 
     domain: DomainRef
     uri: Uri | None = None
-    flags: list[XmlFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[XmlFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class XmlResult(Result, frozen=True, kw_only=True):
@@ -98,7 +101,7 @@ class CreateParams(Params, frozen=True, kw_only=True):
 
     xml: Xml
     uri: Uri | None = None
-    flags: list[CreateFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[CreateFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class StartParams(Params, frozen=True, kw_only=True):
@@ -106,7 +109,7 @@ class StartParams(Params, frozen=True, kw_only=True):
 
     domain: DomainRef
     uri: Uri | None = None
-    flags: list[StartFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[StartFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class UndefineParams(Params, frozen=True, kw_only=True):
@@ -114,7 +117,7 @@ class UndefineParams(Params, frozen=True, kw_only=True):
 
     domain: DomainRef
     uri: Uri | None = None
-    flags: list[UndefineFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[UndefineFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 LIST: Final = Method("domain.list", ListParams, ListResult, reads=True, summary="List domains.")

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from virtsnap_protocol.method import DomainRef, Empty, Method, Params, Result
+from virtsnap_protocol.method import DomainName, Empty, Method, Params, Result
 
 EventKind = Literal[
     "domain.lifecycle",
@@ -61,7 +61,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which events to get; an absent member does not narrow."""
 
     kinds: list[EventKind] | None = None
-    domain: DomainRef | None = None
+    domain: DomainName | None = None
     """A name or a UUID."""
     uri: str | None = None
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from virtsnap_protocol.method import DomainRef, Empty, Method, Params, Result, SnapshotName, Uri, Xml
+from virtsnap_protocol.method import (
+    FLAGS_MAX,
+    DomainRef,
+    Empty,
+    Method,
+    Params,
+    Result,
+    SnapshotName,
+    Uri,
+    Xml,
+)
+from virtsnap_protocol.methods.event import Position
 
 SnapshotState = Literal[
     "nostate",
@@ -94,7 +105,7 @@ class CreateParams(Params, frozen=True, kw_only=True):
     domain: DomainRef
     xml: Xml
     uri: Uri | None = None
-    flags: list[CreateFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[CreateFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class ListParams(Params, frozen=True, kw_only=True):
@@ -104,7 +115,7 @@ class ListParams(Params, frozen=True, kw_only=True):
     of: SnapshotName | None = None
     """List the children of this snapshot (with `descendants`, all below it) instead of the domain's."""
     uri: Uri | None = None
-    flags: list[ListFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[ListFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class XmlParams(Params, frozen=True, kw_only=True):
@@ -113,7 +124,7 @@ class XmlParams(Params, frozen=True, kw_only=True):
     domain: DomainRef
     snapshot: SnapshotName
     uri: Uri | None = None
-    flags: list[XmlFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[XmlFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class RevertParams(Params, frozen=True, kw_only=True):
@@ -122,7 +133,7 @@ class RevertParams(Params, frozen=True, kw_only=True):
     domain: DomainRef
     snapshot: SnapshotName
     uri: Uri | None = None
-    flags: list[RevertFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[RevertFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class DeleteParams(Params, frozen=True, kw_only=True):
@@ -131,7 +142,7 @@ class DeleteParams(Params, frozen=True, kw_only=True):
     domain: DomainRef
     snapshot: SnapshotName
     uri: Uri | None = None
-    flags: list[DeleteFlag] = msgspec.field(default_factory=list)
+    flags: Annotated[list[DeleteFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class InfoResult(Result, frozen=True, kw_only=True):
@@ -144,6 +155,10 @@ class ListResult(Result, frozen=True, kw_only=True):
     """Snapshots, parents before their children."""
 
     snapshots: list[SnapshotInfo]
+    generation: int
+    """The hierarchy's generation that the list shows."""
+    position: Position
+    """Of the last event that the list shows the effect of: subscribe with it to miss nothing."""
 
 
 class XmlResult(Result, frozen=True, kw_only=True):

@@ -62,9 +62,7 @@ class DriverContext:
     domains: DomainTable
     config: Config
     state_dir: Path
-    """The driver's own folder for what must survive a restart of the host."""
-    runtime_dir: Path
-    """The driver's own folder for sockets and the like; its path is short."""
+    """The driver's own folder; sockets of guests are in it, so its path is short."""
 
 
 class Unavailable(Exception):
@@ -124,8 +122,8 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    async def start(self, domain: Domain | None, definition: DomainDefinition) -> Domain:
-        """Start a guest, paused: of `domain`, or (None) of a new transient one; return the domain.
+    async def start(self, domain: Domain, definition: DomainDefinition) -> None:
+        """Start a guest of the domain, paused, with this definition.
 
         ``domains.starting`` is called before any virtual CPU could run, so that a guest never exists unrecorded.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import Error, OperationInvalid
+from virtsnap_protocol.errors import OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
 from virtsnapd.access import require_secrets
@@ -32,7 +32,7 @@ RESUMED: Final = Transition(state="running", reason="unpaused", events=(("resume
 
 def describe(domain: Domain) -> methods.DomainInfo:
     """Return what callers are told of a domain."""
-    definition, hierarchy = domain.definition, domain.hierarchy
+    facts, hierarchy = domain.definitions.facts(domain.digest), domain.hierarchy
     return methods.DomainInfo(
         name=domain.name,
         uuid=domain.uuid,
@@ -40,10 +40,10 @@ def describe(domain: Domain) -> methods.DomainInfo:
         state=domain.row.state,
         reason=domain.row.reason,
         persistent=domain.persistent,
-        os_type=definition.os_type,
-        vcpus=definition.vcpus,
-        max_memory=definition.max_memory,
-        memory=definition.memory,
+        os_type=facts.os_type,
+        vcpus=facts.vcpus,
+        max_memory=facts.max_memory,
+        memory=facts.memory,
         snapshots=len(hierarchy.forest),
         current_snapshot=hierarchy.forest.current,
         generation=hierarchy.generation,
@@ -57,7 +57,9 @@ def list_domains(context: Context, params: methods.ListParams) -> methods.ListRe
     wanted = [d for d in context.hypervisor(params.uri).domains if _selected(d, set(params.flags))]
     active = sorted((d for d in wanted if d.active), key=lambda d: d.row.id or 0)
     inactive = sorted((d for d in wanted if not d.active), key=lambda d: d.name)
-    return methods.ListResult(domains=[describe(domain) for domain in active + inactive])
+    return methods.ListResult(
+        domains=[describe(domain) for domain in active + inactive], position=context.services.events.position
+    )
 
 
 def _selected(domain: Domain, flags: Collection[methods.ListFlag]) -> bool:
@@ -92,12 +94,9 @@ async def define(context: Context, params: methods.DefineParams) -> methods.Info
     """Define a persistent domain, or change its definition."""
     hypervisor = context.hypervisor(params.uri)
     definition = _prepared(hypervisor, params.xml)
-    with hypervisor.domains.claim(definition) as existing:
-        if existing is None:
-            domain = await hypervisor.domains.define(definition)
-        else:
-            async with existing.lock.hold(methods.DEFINE.name, who=str(context.caller), long=False):
-                domain = await hypervisor.domains.define(definition, domain=existing)
+    with hypervisor.domains.claim(definition) as domain:
+        async with domain.lock.hold(methods.DEFINE.name, who=str(context.caller), long=False):
+            await hypervisor.domains.define(domain, definition)
     return methods.InfoResult(domain=describe(domain))
 
 
@@ -125,16 +124,11 @@ async def create(context: Context, params: methods.CreateParams) -> methods.Info
     hypervisor = context.hypervisor(params.uri)
     definition = _prepared(hypervisor, params.xml)
     paused = "paused" in params.flags
-    with hypervisor.domains.claim(definition) as existing:
-        if existing is None:
-            domain = await _start(hypervisor, None, definition, paused=paused)
-        else:
-            async with existing.lock.hold(methods.CREATE.name, who=str(context.caller), long=True):
-                if existing.active:
-                    raise OperationInvalid(
-                        f"domain '{existing.name}' is already active", domain=existing.name
-                    )
-                domain = await _start(hypervisor, existing, definition, paused=paused)
+    with hypervisor.domains.claim(definition) as domain:
+        async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=True):
+            if domain.active:
+                raise OperationInvalid(f"domain '{domain.name}' is already active", domain=domain.name)
+            await _start(hypervisor, domain, definition, paused=paused)
     return methods.InfoResult(domain=describe(domain))
 
 
@@ -144,7 +138,8 @@ async def start(context: Context, params: methods.StartParams) -> methods.InfoRe
     hypervisor, domain = context.domain(params.uri, params.domain)
     async with domain.lock.hold(methods.START.name, who=str(context.caller), long=True):
         require_inactive(domain)
-        await _start(hypervisor, domain, domain.persistent_definition, paused="paused" in params.flags)
+        definition = domain.definitions.parsed(domain.persistent_digest)
+        await _start(hypervisor, domain, definition, paused="paused" in params.flags)
     return methods.InfoResult(domain=describe(domain))
 
 
@@ -199,19 +194,18 @@ def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
 
 
 async def _start(
-    hypervisor: Hypervisor, domain: Domain | None, definition: DomainDefinition, *, paused: bool
-) -> Domain:
+    hypervisor: Hypervisor, domain: Domain, definition: DomainDefinition, *, paused: bool
+) -> None:
     """Start a guest; on any failure it is gone again, and a domain that was new with it."""
-    domain = await hypervisor.driver.start(domain, definition)
+    await hypervisor.driver.start(domain, definition)
     try:
         if not paused:
             await hypervisor.driver.resume(domain)
         await hypervisor.domains.changed(domain, STARTED_PAUSED if paused else BOOTED)
-    except (Error, trio.Cancelled):
+    except BaseException:
         with trio.CancelScope(shield=True):
             await hypervisor.driver.destroy(domain, START_FAILED)
         raise
-    return domain
 
 
 ROUTES: Final = (

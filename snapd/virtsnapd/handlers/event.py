@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from virtsnap_protocol.errors import InvalidArgument
+import msgspec
+
+from virtsnap_protocol.errors import InvalidArgument, TooBusy
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import event
 from virtsnapd.routing import handles
@@ -13,11 +15,23 @@ if TYPE_CHECKING:
     from virtsnapd.context import Context
 
 
+SUBSCRIPTIONS_MAX: Final = 64
+"""Of one connection: each is looked at for every event."""
+
+
 @handles(event.SUBSCRIBE)
 def subscribe(context: Context, params: event.SubscribeParams) -> event.SubscribeResult:
     """Begin a subscription; what was missed follows the answer at once, in order, before anything new."""
+    if len(context.subscriptions) >= SUBSCRIPTIONS_MAX:
+        raise TooBusy(
+            f"this connection has {SUBSCRIPTIONS_MAX} subscriptions", remedy="end some, or filter less"
+        )
+    wanted = params.filter
+    if wanted is not None and wanted.uri is not None:  # events carry one URI, whatever alias was asked for
+        canonical = context.services.hypervisor(wanted.uri).driver.uri
+        wanted = msgspec.structs.replace(wanted, uri=canonical)
     hub = context.services.events
-    subscription, missed = hub.subscribe(context.notify, params.since, params.filter)
+    subscription, missed = hub.subscribe(context.notify, params.since, wanted)
     context.subscriptions[subscription.number] = subscription
 
     def deliver_missed() -> None:
@@ -25,7 +39,7 @@ def subscribe(context: Context, params: event.SubscribeParams) -> event.Subscrib
             subscription.offer(one)
 
     context.later(deliver_missed)
-    return event.SubscribeResult(subscription=subscription.number, position=params.since or hub.position)
+    return event.SubscribeResult(subscription=subscription.number, position=hub.position)
 
 
 @handles(event.UNSUBSCRIBE)

@@ -61,7 +61,11 @@ def list_snapshots(context: Context, params: methods.ListParams) -> methods.List
     """List snapshots, parents before their children."""
     _, domain = context.domain(params.uri, params.domain)
     found = select(domain.hierarchy.forest, params.flags, params.of)
-    return methods.ListResult(snapshots=[describe(domain, s, count_descendants=False) for s in found])
+    return methods.ListResult(
+        snapshots=[describe(domain, s, count_descendants=False) for s in found],
+        generation=domain.hierarchy.generation,
+        position=context.services.events.position,
+    )
 
 
 @handles(methods.GET)

@@ -35,7 +35,7 @@ _ARCHITECTURES: Final = words(
 )
 """virArch."""
 _SCALES: Final = "kmgtpe"
-_NUMBER = re.compile(r"\s*\+?([0-9]+)")
+_NUMBER = re.compile(r"\s*\+?([0-9]{1,20})")  # as many digits as 64 bits can have
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from virtsnapd.store.rows import DomainRow, HierarchyRow, Loaded, OperationRow, Verb
+from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow, Verb
 from virtsnapd.store.store import Store
 from virtsnapd.store.transaction import Transaction
 
-__all__ = ["DomainRow", "HierarchyRow", "Loaded", "OperationRow", "Store", "Transaction", "Verb"]
+__all__ = [
+    "DefinitionRow",
+    "DomainRow",
+    "HierarchyRow",
+    "Loaded",
+    "OperationRow",
+    "Store",
+    "Transaction",
+    "Verb",
+]

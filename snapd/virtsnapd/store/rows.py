@@ -14,6 +14,18 @@ Verb: TypeAlias = Literal["take", "revert", "discard"]
 """What can be under way on a snapshot."""
 
 
+class DefinitionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A domain's XML at one moment, with what listings show of it."""
+
+    xml: str
+    os_type: str
+    vcpus: int
+    max_memory: int
+    """Bytes."""
+    memory: int
+    """Bytes."""
+
+
 class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
     """One domain; identified by driver and UUID."""
 
@@ -61,8 +73,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str
     seq: int
     """Position of the last event ever written."""
-    definitions: dict[str, str]
-    """Text by digest."""
+    definitions: dict[str, DefinitionRow]
+    """By digest."""
     domains: list[DomainRow]
     hierarchies: list[tuple[HierarchyRow, list[Snapshot]]]
     operations: list[OperationRow]

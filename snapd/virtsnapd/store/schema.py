@@ -14,7 +14,15 @@ TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- A domain's XML at one moment, once per distinct content.
-CREATE TABLE definitions (digest TEXT PRIMARY KEY, xml TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE definitions (
+    digest TEXT PRIMARY KEY,
+    xml TEXT NOT NULL,
+    -- what listings show, so that they parse nothing
+    os_type TEXT NOT NULL,
+    vcpus INTEGER NOT NULL,
+    max_memory INTEGER NOT NULL,
+    memory INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE domains (
     driver TEXT NOT NULL,

@@ -12,6 +12,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from virtsnap_protocol.errors import Error, StorageError
 from virtsnap_protocol.methods.event import Event
 from virtsnapd.models.snapshot import Snapshot
 from virtsnapd.store import schema
-from virtsnapd.store.rows import DomainRow, HierarchyRow, Loaded, OperationRow
+from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow
 from virtsnapd.store.transaction import Transaction, encode_event
 
 if TYPE_CHECKING:
@@ -123,7 +124,12 @@ class Store:
         return Loaded(
             epoch=self.epoch,
             seq=seq,
-            definitions=dict(execute("SELECT digest, xml FROM definitions").fetchall()),
+            definitions={
+                digest: DefinitionRow(
+                    xml=xml, os_type=os_type, vcpus=vcpus, max_memory=max_memory, memory=memory
+                )
+                for digest, xml, os_type, vcpus, max_memory, memory in execute("SELECT * FROM definitions")
+            },
             domains=[_domain_row(row) for row in execute("SELECT * FROM domains ORDER BY driver, name")],
             hierarchies=[(head, snapshots[head.key]) for head in heads],
             operations=[
@@ -203,7 +209,11 @@ class Store:
                 closing = request is None
                 if request is not None:
                     batch.append(request)
-            self._write(batch)
+            try:
+                self._write(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+                for request in batch:
+                    request.error = request.error or _storage_error(error)
             assert self._token is not None  # noqa: S101 - start() set it before this thread began
             self._token.run_sync_soon(self._deliver, batch)
             if closing:
@@ -272,12 +282,18 @@ class Store:
     # --- back on the trio thread ---
 
     def _deliver(self, batch: list[_Request]) -> None:
-        for request in batch:
-            if request.error is None:
-                for apply in request.transaction.applied:
-                    apply()
-                self.publish(request.events)
-            trio.lowlevel.reschedule(request.task)
+        """Make durable changes visible. A defect here ends the daemon: memory would not be what the store is."""
+        waiting = deque(request.task for request in batch)
+        try:
+            for request in batch:
+                if request.error is None:
+                    for apply in request.transaction.applied:
+                        apply()
+                    self.publish(request.events)
+                trio.lowlevel.reschedule(waiting.popleft())
+        finally:
+            for task in waiting:  # a daemon that ends must not wait for them
+                trio.lowlevel.reschedule(task)
 
 
 def _domain_row(row: tuple[object, ...]) -> DomainRow:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from virtsnap_protocol.methods.event import Event
     from virtsnapd.models.snapshot import Snapshot
-    from virtsnapd.store.rows import DomainRow, HierarchyRow, OperationRow
+    from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, OperationRow
 
 Value: TypeAlias = str | int | bytes | None
 Statement: TypeAlias = tuple[str, list[tuple[Value, ...]]]
@@ -40,9 +40,10 @@ class Transaction:
         """Announce the change; epoch and seq are filled in when it is written."""
         self.events.append(event)
 
-    def put_definition(self, digest: str, xml: str) -> None:
+    def put_definition(self, digest: str, row: DefinitionRow) -> None:
         """Keep a definition, once per content."""
-        self._execute("INSERT OR IGNORE INTO definitions VALUES (?, ?)", (digest, xml))
+        values = (digest, row.xml, row.os_type, row.vcpus, row.max_memory, row.memory)
+        self._execute("INSERT OR IGNORE INTO definitions VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def put_domain(self, row: DomainRow) -> None:
         """Write a domain, new or changed."""

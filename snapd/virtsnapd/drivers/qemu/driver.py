@@ -18,22 +18,29 @@ from virtsnap_protocol.errors import (
     InternalError,
     OperationFailed,
     OperationUnsupported,
-    SystemFailure,
 )
 from virtsnapd.domains import Domain, Transition
 from virtsnapd.drivers.api import Driver, DriverContext, Unavailable
 from virtsnapd.drivers.qemu import images, internal, process
 from virtsnapd.drivers.qemu.arguments import check_honoured, command_line
 from virtsnapd.drivers.qemu.commands import translated
-from virtsnapd.drivers.qemu.guest import Guest, GuestFolder, find_guest, start_guest, wait_jobs_concluded
+from virtsnapd.drivers.qemu.guest import (
+    Guest,
+    GuestFolder,
+    find_guest,
+    start_guest,
+    wait_guest,
+    wait_jobs_concluded,
+)
 from virtsnapd.drivers.qemu.monitor import MonitorError
 from virtsnapd.drivers.qemu.pinning import pin
+from virtsnapd.drivers.qemu.probe import probe
 from virtsnapd.drivers.qemu.process import GuestIdentity, GuestProcess
 from virtsnapd.models.snapshot import check_snapshot_name
 from virtsnapd.store import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
     from virtsnapd.drivers.qemu.qmp import Event
@@ -70,7 +77,7 @@ class QemuDriver(Driver):
     def __init__(self, uri: str, context: DriverContext) -> None:
         super().__init__(uri, context)
         self._guests: dict[str, Guest] = {}
-        self._machines: dict[str, str] = {}
+        self._machines: Mapping[str, str] = {}
         self._emulator = ""
         self._nursery: trio.Nursery | None = None
 
@@ -86,7 +93,8 @@ class QemuDriver(Driver):
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                await self._probe()
+                found = await probe(self._emulator, self._folder("probe"))
+                self.version, self._machines = found.version, found.machines
                 await self._find_all_again()
                 yield
             except Exception as error:  # noqa: BLE001 - raised below as it is: the nursery would wrap it
@@ -103,30 +111,6 @@ class QemuDriver(Driver):
     async def abandon(self) -> None:
         for guest in self._guests.values():
             await guest.abandon()
-
-    async def _probe(self) -> None:
-        """Ask the emulator for its version and its machine types, through a QEMU that runs nothing."""
-        folder = self._folder("probe")
-        argv = [
-            self._emulator,
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-machine",
-            "none",
-            "-S",
-        ]
-        argv += ["-qmp", f"unix:{folder.monitors[0]},server=on,wait=off"]
-        try:
-            guest = await start_guest(self._tasks, "probe", folder, argv)
-            version = (await guest.commands.query_version()).qemu
-            machines = await guest.commands.query_machines()
-        except (Error, MonitorError) as error:
-            raise Unavailable(f"{self._emulator} does not work: {error}") from error
-        await guest.end()
-        self.version = f"{version.major}.{version.minor}.{version.micro}"
-        self._machines = {machine.alias: machine.name for machine in machines if machine.alias}
 
     async def _find_all_again(self) -> None:
         """Take up all guests of a former daemon, at once: one that does not answer must not delay the others."""
@@ -150,19 +134,42 @@ class QemuDriver(Driver):
         if not domain.active:
             return
         guest = await find_guest(self._tasks, domain.uuid, self._folder(domain.uuid))
-        domains = self.context.domains
         if guest is not None:
             self._adopt(guest)
             await self._record_found_state(domain, guest)
         elif (hung := _hung_process(domain)) is not None:
-            await hung.aclose()
             log.error("%s: its QEMU runs and does not answer", domain.name)
-            transaction = Transaction()
+            self._tasks.start_soon(self._find_late, domain, hung)
             text = "its QEMU runs but does not answer on its monitor; destroy it if it does not recover"
-            domains.attention(transaction, domain, text)
-            await domains.commit(transaction)
+            await self._note_attention(domain, text)
         else:
             await self._record_lost(domain)
+
+    async def _find_late(self, domain: Domain, hung: GuestProcess) -> None:
+        """Take up a guest that did not answer once it does: QEMU is deaf while it writes a snapshot."""
+        runtime = domain.row.runtime
+        try:
+            guest = await wait_guest(self._tasks, domain.uuid, self._folder(domain.uuid), hung)
+        finally:
+            await hung.aclose()
+        async with domain.lock.wait("a guest that had not answered"):
+            known = self.context.domains.get(domain.uuid) is domain and domain.row.runtime == runtime
+            try:
+                if guest is not None and known:
+                    self._adopt(guest)
+                    await self._note_attention(domain, None)
+                    await self._record_found_state(domain, guest)
+                elif guest is not None:
+                    await guest.aclose()
+                elif known:
+                    await self.context.domains.stopped(domain, CRASHED)
+            except Error as error:
+                log.error("%s: what became of it cannot be recorded: %s", domain.name, error)  # noqa: TRY400
+
+    async def _note_attention(self, domain: Domain, text: str | None) -> None:
+        transaction = Transaction()
+        self.context.domains.attention(transaction, domain, text)
+        await self.context.domains.commit(transaction)
 
     async def _record_lost(self, domain: Domain) -> None:
         """Record that the guest ended while no daemon ran."""
@@ -287,16 +294,15 @@ class QemuDriver(Driver):
         return pinned
 
     @override
-    async def start(self, domain: Domain | None, definition: DomainDefinition) -> Domain:
-        await _check_images(definition)
+    async def start(self, domain: Domain, definition: DomainDefinition) -> None:
+        await internal.check_images(definition)
         guest = await self._spawn(definition)
         try:
-            domain = await self.context.domains.starting(definition, domain=domain, runtime=guest.runtime)
+            await self.context.domains.starting(domain, definition, guest.runtime)
         except BaseException:
             await guest.end()
             raise
         self._adopt(guest)
-        return domain
 
     async def _spawn(self, definition: DomainDefinition) -> Guest:
         folder = self._folder(definition.uuid)
@@ -378,7 +384,7 @@ class QemuDriver(Driver):
             raise OperationUnsupported("external snapshots are not supported by the qemu driver yet")
         definition = domain.definitions.parsed(snapshot.domain or "")
         check_honoured(definition, accel=ACCELERATORS.get(definition.type))
-        await _check_images(definition)
+        await internal.check_images(definition)
         await internal.check_present(snapshot, definition)
 
     @override
@@ -421,13 +427,8 @@ class QemuDriver(Driver):
             error.remedy = (
                 "the guest is left paused and its disks may be reverted; revert again, or destroy it"
             )
-            domains = self.context.domains
-            transaction = Transaction()
-            domains.attention(
-                transaction, domain, f"the revert to snapshot '{snapshot.name}' failed: {error}"
-            )
-            await domains.commit(transaction)
-            await domains.changed(domain, REVERT_FAILED)
+            await self._note_attention(domain, f"the revert to snapshot '{snapshot.name}' failed: {error}")
+            await self.context.domains.changed(domain, REVERT_FAILED)
             raise
 
     async def _revert_cold(
@@ -491,21 +492,3 @@ def _hung_process(domain: Domain) -> GuestProcess | None:
 def _new_mac() -> str:
     """Return a random address under the prefix that QEMU and libvirt use."""
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-
-
-async def _check_images(definition: DomainDefinition) -> None:
-    """Refuse to start on images that are not there, in libvirt's words (virStorageSourceAccess).
-
-    Raises:
-        SystemFailure: Naming the first one that is missing.
-    """
-    for disk in definition.disks:
-        if disk.type in {"file", "block"} and disk.source is not None:
-            try:
-                await trio.Path(disk.source).stat()
-            except OSError as error:
-                raise SystemFailure(
-                    f"Cannot access storage file '{disk.source}': {error.strerror}",
-                    domain=definition.name,
-                    path=disk.source,
-                ) from error

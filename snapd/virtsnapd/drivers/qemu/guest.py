@@ -23,6 +23,10 @@ MONITORS: Final = 2
 """QEMU serves one client per socket: the second lets a person or a later daemon in beside a stuck first."""
 END_SECONDS: Final = 15.0
 """How long a QEMU may take to flush and end before it is killed: libvirt's qemuProcessKill waits as long."""
+ANSWER_SECONDS: Final = 10.0
+"""How long a guest that has greeted may take to say which one it is."""
+RETRY_SECONDS: Final = 5.0
+"""Between two attempts to reach a guest that did not answer."""
 JOB_SECONDS: Final = 600.0
 """How long a job of a former daemon may take to end before we go on without it."""
 
@@ -140,10 +144,26 @@ async def find_guest(nursery: trio.Nursery, uuid: str, folder: GuestFolder) -> G
     return None
 
 
+async def wait_guest(
+    nursery: trio.Nursery, uuid: str, folder: GuestFolder, process_: GuestProcess
+) -> Guest | None:
+    """Wait until a guest that does not answer does, and return it; None when it ends instead."""
+    while not process_.ended():
+        guest = await find_guest(nursery, uuid, folder)
+        if guest is not None:
+            return guest
+        with trio.move_on_after(RETRY_SECONDS):
+            await process_.wait_ended()
+    return None
+
+
 async def _owner(monitor: Monitor, uuid: str, folder: GuestFolder) -> GuestProcess | None:
     pid = monitor.peer_pid
+    said = None
     try:
-        if await Commands(monitor).query_uuid() != uuid:
+        with trio.move_on_after(ANSWER_SECONDS):
+            said = await Commands(monitor).query_uuid()
+        if said != uuid:
             return None
         identity = GuestIdentity(
             pid=pid, start_time=process.read_start_time(pid), boot_id=process.read_boot_id()

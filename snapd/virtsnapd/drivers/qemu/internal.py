@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from virtsnap_protocol.errors import (
     ConfigUnsupported,
     OperationFailed,
@@ -103,6 +105,24 @@ def _disk_problems(snapshot: Snapshot, definition: DomainDefinition) -> Iterator
         elif not disk.empty and not disk.readonly:
             text = "internal and full system snapshots require all disks to be selected for snapshot"
             yield Problem(path, text)
+
+
+async def check_images(definition: DomainDefinition) -> None:
+    """Refuse to start on images that are not there, in libvirt's words (virStorageSourceAccess).
+
+    Raises:
+        SystemFailure: Naming the first one that is missing.
+    """
+    for disk in definition.disks:
+        if disk.type in {"file", "block"} and disk.source is not None:
+            try:
+                await trio.Path(disk.source).stat()
+            except OSError as error:
+                raise SystemFailure(
+                    f"Cannot access storage file '{disk.source}': {error.strerror}",
+                    domain=definition.name,
+                    path=disk.source,
+                ) from error
 
 
 async def check_untaken(snapshot: Snapshot, disks: list[Disk]) -> None:

@@ -60,9 +60,10 @@ class SimulatedDriver(Driver):
         text = resources.files(__package__).joinpath("default.xml").read_text()
         definition = DomainDefinition.parse(text)
         domains = self.context.domains
-        domain = await domains.define(definition)
-        await domains.starting(definition, domain=domain, runtime=RUNTIME)
-        await domains.changed(domain, Transition(state="running", reason="unknown"))
+        with domains.claim(definition) as domain:
+            await domains.define(domain, definition)
+            await domains.starting(domain, definition, RUNTIME)
+            await domains.changed(domain, Transition(state="running", reason="unknown"))
 
     def contents(self, domain: Domain) -> Contents:
         """Return what the domain's guest holds; tests write it as a guest would."""
@@ -73,11 +74,10 @@ class SimulatedDriver(Driver):
         return definition
 
     @override
-    async def start(self, domain: Domain | None, definition: DomainDefinition) -> Domain:
+    async def start(self, domain: Domain, definition: DomainDefinition) -> None:
         await self.faults.reach("start")
-        domain = await self.context.domains.starting(definition, domain=domain, runtime=RUNTIME)
+        await self.context.domains.starting(domain, definition, RUNTIME)
         self.contents(domain).memory = 0
-        return domain
 
     @override
     async def destroy(self, domain: Domain, transition: Transition) -> None:

@@ -364,3 +364,38 @@ async def test_a_guest_that_does_not_answer_delays_nobody_and_can_be_destroyed(
         await stuck.destroy()
         assert await names(daemon) == ["other"]
         assert pid not in pids(daemon)
+
+
+async def test_a_guest_that_answers_again_is_taken_up_again(
+    short_tmp: Path, tick: TickDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtsnapd.drivers.qemu.connecting.RUNNING_DEADLINE", 0.2)
+    monkeypatch.setattr("virtsnapd.drivers.qemu.guest.RETRY_SECONDS", 0.05)
+    async with local_daemon(short_tmp / "d", end_guests=False) as daemon:
+        await daemon.create(tick.xml)
+        (pid,) = pids(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    async with local_daemon(short_tmp / "d") as daemon:
+        vm = daemon.domain("tick")
+        os.kill(pid, signal.SIGCONT)
+
+        async def is_well() -> bool:
+            return (await vm.info()).domain.needs_attention is None
+
+        await wait_until("its recovery", is_well)
+        await vm.take("s1")
+
+
+async def test_a_guest_that_never_answers_again_is_recorded_when_it_ends(
+    short_tmp: Path, tick: TickDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtsnapd.drivers.qemu.connecting.RUNNING_DEADLINE", 0.2)
+    async with local_daemon(short_tmp / "d", end_guests=False) as daemon:
+        await daemon.define(tick.xml)
+        await daemon.domain("tick").start()
+        (pid,) = pids(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    async with local_daemon(short_tmp / "d") as daemon:
+        os.kill(pid, signal.SIGKILL)
+        await daemon.wait_said("stopped crashed")
+        assert await state_of(daemon.domain("tick")) == ("shutoff", "crashed")

@@ -76,7 +76,9 @@ async def test_a_domain_that_was_undefined_does_not_come_back(short_tmp: Path) -
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_fault_fails_its_step_once_and_changes_nothing(running: Running, rpc: Rpc, step: Step) -> None:
+async def test_a_fault_fails_its_step_once_and_changes_nothing(
+    running: Running, rpc: Rpc, step: Step
+) -> None:
     await rpc.take("s1")
     method, params = STEPS[step]
     running.driver.faults.inject(step, Fault(error="on demand"))
