@@ -29,7 +29,7 @@ PROBLEMS_MAX: Final = 50
 
 def explain(method: Method[Any, Any], params: bytes, refusal: str) -> InvalidParams:
     """Return the error for parameters that the decoder of `method` refused with the words `refusal`."""
-    problems = _problems(method, params) or [Problem("$", refusal)]
+    problems = _problems(method, params) or [Problem("$", _shortened(refusal))]
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidParams(f"{method.name}: {first.path}: {first.message}{more}", problems=problems)
@@ -71,11 +71,13 @@ def _described(error: ValidationError) -> list[Problem]:
             Problem(f"{path}.{_shortened(name)}", "no such parameter" + _hint(name, known))
             for name in unknown[:PROBLEMS_MAX]
         ]
-    if (
-        error.validator == "anyOf"
-    ):  # an optional one: say what is wrong with the value, not that it is not null
+    if error.validator == "anyOf":
+        # say what is wrong with the value as what it seems to be, not that it might have been null
         inner = [one for one in error.context or () if one.validator_value != "null"]
-        return [problem for one in inner for problem in _described(one)] or [Problem(path, error.message)]
+        likely = [one for one in inner if one.validator != "type" or one.absolute_path != error.absolute_path]
+        return [problem for one in likely or inner for problem in _described(one)] or [
+            Problem(path, error.message)
+        ]
     if error.validator == "enum":
         text = f"{_shortened(repr(instance))} is not one of {', '.join(map(str, wanted))}"
         return [Problem(path, text + _hint(instance, wanted))]
@@ -88,11 +90,9 @@ def _described(error: ValidationError) -> list[Problem]:
 
 
 def _shortened(message: str) -> str:
-    return (
-        message
-        if len(message) <= QUOTED_MAX
-        else f"{message[: QUOTED_MAX // 2]} ... {message[-QUOTED_MAX // 2 :]}"
-    )
+    if len(message) <= QUOTED_MAX:
+        return message
+    return f"{message[: QUOTED_MAX // 2]} ... {message[-QUOTED_MAX // 2 :]}"
 
 
 def _hint(word: object, known: list[str]) -> str:

@@ -132,7 +132,8 @@ async def test_a_conversation_that_breaks_off_is_no_concern(rpc: Rpc, host: Host
     [
         ({}, {"$.domain", "$.xml"}),
         ({"domain": "test"}, {"$.xml"}),
-        ({"domain": 1, "xml": 2}, {"$.domain", "$.xml"}),
+        ({"domain": [], "xml": 2}, {"$.domain", "$.xml"}),
+        ({"domain": -1, "xml": ""}, {"$.domain"}),
         ({"domain": None, "xml": None}, {"$.domain", "$.xml"}),
         ({"domain": "", "xml": ""}, {"$.domain"}),
         ({"domain": "d" * 1025, "xml": ""}, {"$.domain"}),

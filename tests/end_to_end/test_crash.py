@@ -173,7 +173,8 @@ def test_a_killed_daemon_leaves_a_consistent_store(template: Path, name: str, wh
     for number, folder, lived in runs(template, case, when):
         assert lived == (number > case.writes), f"write {number}"
         kills += not lived
-        stored(folder / "s")  # sound as it was left
+        left = stored(folder / "s")  # sound as it was left
+        assert left.operations == [] or not lived, "an operation that was answered is not known to have ended"
         loaded = settled(folder)
 
         assert loaded.operations == [], f"write {number}: an operation is left"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Running, running_daemon, settings
+from tests.support.daemon import Running, operations, running_daemon, settings
 from tests.support.snapshots import TRANSIENT
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def running(short_tmp: Path) -> AsyncIterator[Running]:
-    """Run a daemon with the simulated driver in this process."""
+    """Run a daemon with the simulated driver in this process; nothing may be left unfinished in its store."""
     async with running_daemon(settings(short_tmp)) as running:
         yield running
+    assert operations(short_tmp / "s") == []
 
 
 @pytest.fixture

@@ -40,15 +40,21 @@ async def test_a_domain_is_found_by_name_uuid_and_id(running: Running, rpc: Rpc)
     web = domains.find("web")
     assert domains.find(UUID) is web
     assert domains.find(UUID.upper()) is web
-    assert domains.find("2") is web
-    for unknown in ("3", "Web", "", "²", UUID[:-1]):
+    assert domains.find(2) is web
+    for unknown in (3, 0, -1, "2", "Web", "", UUID[:-1]):
         with pytest.raises(DomainNotFound):
             domains.find(unknown)
 
 
-async def test_an_id_goes_with_its_guest(running: Running, rpc: Rpc) -> None:
-    await rpc.call("domain.destroy", domain="1")
-    assert (await rpc.refusal("domain.info", domain="1")).code == 42
+async def test_a_domain_may_be_called_like_the_id_of_another(rpc: Rpc) -> None:
+    await rpc.call("domain.define", xml=xml("1"))
+    assert (await rpc.call("domain.info", domain="1"))["domain"]["name"] == "1"
+    assert (await rpc.call("domain.info", domain=1))["domain"]["name"] == "test"
+
+
+async def test_an_id_goes_with_its_guest(rpc: Rpc) -> None:
+    await rpc.call("domain.destroy", domain=1)
+    assert (await rpc.refusal("domain.info", domain=1)).code == 42
     started = await rpc.call("domain.start", domain="test")
     assert started["domain"]["id"] == 2
 
@@ -157,8 +163,9 @@ async def test_a_name_is_taken_from_the_moment_a_domain_is_being_made(running: R
     definition = DomainDefinition.parse(xml())
     with domains.claim(definition), pytest.raises(DomainExists, match="just being made"):
         domains.claim(definition).__enter__()
-    with domains.claim(definition) as existing:
-        assert existing is None
+    with domains.claim(definition) as domain:
+        assert domain.name == "web"
+        assert "web" not in [found.name for found in domains]
 
 
 async def test_a_new_definition_is_used_from_the_next_start_on(rpc: Rpc) -> None:

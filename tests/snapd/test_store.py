@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.snapd.models.samples import record
 from virtsnap_protocol.errors import StorageError
 from virtsnap_protocol.methods.event import Event
-from virtsnapd.store import DomainRow, HierarchyRow, Loaded, OperationRow, Store, Transaction
+from virtsnapd.store import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow, Store, Transaction
 from virtsnapd.store.schema import VERSION
 from virtsnapd.store.store import PRUNE_EVERY
 
@@ -29,6 +29,10 @@ def event(name: str = "web") -> Event:
     )
 
 
+def definition(xml: str = "<domain/>") -> DefinitionRow:
+    return DefinitionRow(xml=xml, os_type="hvm", vcpus=1, max_memory=2048, memory=1024)
+
+
 def domain_row(name: str = "web", uuid: str = UUID) -> DomainRow:
     return DomainRow(
         driver="test", uuid=uuid, name=name, definition="d1", live=None, id=None, state="shutoff",
@@ -42,7 +46,7 @@ def head(*, key: int = 1, current: str | None = None, uuid: str = UUID) -> Hiera
 
 def domain(name: str = "web", uuid: str = UUID) -> Transaction:
     change = Transaction()
-    change.put_definition("d1", "<domain/>")
+    change.put_definition("d1", definition())
     change.put_domain(domain_row(name, uuid))
     change.event(event(name))
     return change
@@ -133,7 +137,7 @@ async def test_what_was_committed_is_loaded_again(path: Path) -> None:
     assert loaded.domains == [domain_row()]
     assert loaded.hierarchies == [(head(current="s2"), [record("s1"), record("s2", "s1", domain="d1")])]
     assert loaded.operations == [operation]
-    assert loaded.definitions == {"d1": "<domain/>"}
+    assert loaded.definitions == {"d1": definition()}
     assert loaded.events == first.published
     assert loaded.epoch == first.loaded.epoch
 
@@ -266,7 +270,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path: Path) -> None:
         (pages,) = store.store._connection.execute("PRAGMA page_count").fetchone()
         store.store._connection.execute(f"PRAGMA max_page_count = {pages}")
         big = snapshot("big")
-        big.put_definition("d2", "x" * 1_000_000)
+        big.put_definition("d2", definition("x" * 1_000_000))
         big.on_durable(lambda: seen.append("big"))
         error = await store.commit(big)
         assert error is not None
@@ -278,7 +282,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path: Path) -> None:
         assert await store.commit(snapshot("after")) is None
         assert [found.seq for found in store.published] == [1, 2]
     async with opened(path) as again:
-        assert again.loaded.definitions == {"d1": "<domain/>"}
+        assert again.loaded.definitions == {"d1": definition()}
         assert [[s.name for s in found] for _, found in again.loaded.hierarchies] == [["after"]]
 
 
@@ -287,7 +291,7 @@ async def test_a_full_disk_fails_every_change_of_the_batch(path: Path) -> None:
         (pages,) = store.store._connection.execute("PRAGMA page_count").fetchone()
         store.store._connection.execute(f"PRAGMA max_page_count = {pages}")
         big = snapshot("big", key=2)
-        big.put_definition("d2", "x" * 1_000_000)
+        big.put_definition("d2", definition("x" * 1_000_000))
         outcomes = await store.commit_together(snapshot("a", key=1), big, snapshot("c", key=3))
         assert [outcome is None for outcome in outcomes] == [False, False, False]
         assert store.published == []
@@ -363,7 +367,7 @@ async def test_nobody_else_can_read_the_store(path: Path) -> None:
 
 async def test_definitions_without_a_user_are_forgotten_when_the_store_closes(path: Path) -> None:
     unused = Transaction()
-    unused.put_definition("d9", "<domain/>")
+    unused.put_definition("d9", definition())
     async with opened(path) as store:
         await store.store.commit(domain())
         await store.store.commit(unused)

@@ -77,16 +77,17 @@ def test_both_are_of_one_mind_about_creating_a_snapshot(params: dict[str, Any]) 
 
 
 def test_every_violation_is_listed_with_its_path() -> None:
-    error = refusal(snapshot.CREATE, {"domain": 5, "flags": ["redefine", "curent", 7], "snapshoot": 1})
+    error = refusal(snapshot.CREATE, {"domain": [], "flags": ["redefine", "curent", 7], "snapshoot": 1})
     assert error is not None
     assert [(problem.path, problem.message) for problem in error.problems] == [
         ("$.xml", "is required"),
         ("$.snapshoot", "no such parameter"),
-        ("$.domain", "5 is not of type 'string'"),
+        ("$.domain", "[] is not of type 'string'"),
+        ("$.domain", "[] is not of type 'integer'"),
         ("$.flags[1]", f"'curent' is not one of {flags()}; did you mean current?"),
         ("$.flags[2]", f"7 is not one of {flags()}"),
     ]
-    assert str(error) == "snapshot.create: $.xml: is required (and 4 more)"
+    assert str(error) == "snapshot.create: $.xml: is required (and 5 more)"
 
 
 def flags() -> str:
@@ -131,6 +132,13 @@ def test_an_explanation_does_not_quote_megabytes() -> None:
     assert [problem.message for problem in error.problems] == [
         "has 2000 characters; at most 1024 are possible"
     ]
+
+
+def test_of_several_types_the_likely_one_is_explained() -> None:
+    error = refusal(domain.INFO, {"domain": "", "uri": "no uri"})
+    assert error is not None
+    assert [problem.path for problem in error.problems] == ["$.domain", "$.uri"]
+    assert "integer" not in str(error)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
