@@ -257,6 +257,12 @@ class SnapshotExists(OperationFailed):
     kind = "snapshot-exists"
 
 
+class OutcomeUnknown(OperationFailed):
+    """Whether the operation was carried out cannot be told; it is found out before the next change."""
+
+    kind = "outcome-unknown"
+
+
 class DomainExists(OperationFailed):
     """A domain of this name or UUID exists already (libvirt: OPERATION_FAILED from virDomainObjListAdd)."""
 

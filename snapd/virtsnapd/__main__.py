@@ -74,7 +74,7 @@ def _check(settings: Config) -> int:
     if not path.exists():
         sys.stdout.write(f"{path}: no store yet\n")
         return 0
-    store = Store.open(path)
+    store = Store.open_read_only(path)
     try:
         problems = store.check()
         loaded = store.load()

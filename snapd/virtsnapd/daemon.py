@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import ConfigUnsupported, TooBusy
+from virtsnap_protocol.errors import ConfigUnsupported, StorageError, TooBusy
 from virtsnap_protocol.messages import encode_error
 from virtsnap_protocol.methods import METHODS
 from virtsnapd.context import Hypervisor, Services
@@ -107,7 +107,10 @@ async def _open_hypervisor(
         domain = domains.get(uuid)
         if domain is not None:
             async with domain.lock.wait("recovery"):
-                await settle(hypervisor, domain, operation)
+                try:
+                    await settle(hypervisor, domain, operation)
+                except StorageError as error:  # a full disk: it is owed, and reading goes on
+                    log.error("%s: %s", domain.name, error)  # noqa: TRY400 - no defect
     log.info("driver %s: %s, %d domains", scheme, hypervisor.driver.version or "ready", len(domains))
     return hypervisor
 

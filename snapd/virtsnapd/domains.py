@@ -267,27 +267,33 @@ class DomainTable:
         self._write(transaction, domain, row)
         await self._store.commit(transaction)
 
-    async def changed(
-        self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
-    ) -> None:
-        """Record a new state of a domain whose guest goes on to exist."""
-        transaction = transaction or Transaction()
-        self._write(
-            transaction, domain, _replaced(domain.row, state=transition.state, reason=transition.reason)
+    async def changed(self, domain: Domain, transition: Transition, *, attention: str | None = None) -> None:
+        """Record a new state of a domain whose guest goes on to exist, and what somebody must look after."""
+        transaction = Transaction()
+        row = _replaced(
+            domain.row,
+            state=transition.state,
+            reason=transition.reason,
+            attention=attention or domain.row.attention,
         )
+        self._write(transaction, domain, row)
         self._announce(transaction, domain, transition)
         await self._store.commit(transaction)
 
-    async def stopped(
-        self, domain: Domain, transition: Transition, *, transaction: Transaction | None = None
-    ) -> None:
+    async def need_attention(self, domain: Domain, what: str | None) -> None:
+        """Record that somebody must look after the domain, and why; or (None) not any more."""
+        transaction = Transaction()
+        self.attention(transaction, domain, what)
+        await self._store.commit(transaction)
+
+    async def stopped(self, domain: Domain, transition: Transition) -> None:
         """Record that the guest is gone. A transient domain goes with it, and so does its hierarchy's metadata.
 
         Does nothing for a domain whose end is recorded already.
         """
         if domain.lock.gone or not domain.active:
             return
-        transaction = transaction or Transaction()
+        transaction = Transaction()
         self._announce(transaction, domain, transition)
         if domain.persistent:
             row = _replaced(
@@ -304,7 +310,7 @@ class DomainTable:
             self._remove(transaction, domain)
         await self._store.commit(transaction)
 
-    async def reverted(
+    def reverted(
         self,
         transaction: Transaction,
         domain: Domain,
@@ -314,7 +320,7 @@ class DomainTable:
         live: str | None,
         runtime: bytes | None,
     ) -> None:
-        """Record a revert: definitions (digests), guest and state all at once, with the rest of `transaction`."""
+        """Make a revert part of the transaction: definitions (digests), guest and state."""
         running_on = runtime is not None and runtime == domain.row.runtime
         number = domain.row.id if running_on else next(self._ids) if runtime is not None else None
         row = _replaced(
@@ -330,7 +336,6 @@ class DomainTable:
         for event, detail in transition.events:
             transaction.event(domain.lifecycle(event, detail, row=domain.row if event == "stopped" else row))
         self._write(transaction, domain, row)
-        await self._store.commit(transaction)
 
     async def record(self, domain: Domain, change: Change, *events: tuple[EventKind, str | None]) -> None:
         """Record a change of the hierarchy, announced by these kinds of events about these snapshots."""

@@ -12,7 +12,7 @@ import trio
 from virtsnap_protocol.errors import DomainBusy, DomainNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class DomainLock:
     def __init__(self, domain: str) -> None:
         self.domain = domain
         self.holder: Holder | None = None
+        self.debt: Callable[[], Awaitable[None]] | None = None
+        """What must be made good before anything else may be changed: an outcome that is not recorded yet."""
         self.gone = False
         """The domain does not exist any more: whoever still waits has come too late."""
         self._long: Holder | None = None
@@ -50,6 +52,7 @@ class DomainLock:
 
         Raises:
             DomainBusy: A long operation holds it.
+            StorageError: The outcome of an earlier change can still not be recorded.
             DomainNotFound: The domain ended while its turn was awaited.
         """
         self._refuse_behind_long()
@@ -61,6 +64,7 @@ class DomainLock:
                 if self.gone:
                     raise DomainNotFound(f"no domain with matching name '{self.domain}'", domain=self.domain)
                 with _Held(self, holder):
+                    await self._pay()
                     yield
         finally:
             if self._long is holder:
@@ -68,11 +72,17 @@ class DomainLock:
 
     @asynccontextmanager
     async def wait(self, job: str) -> AsyncIterator[None]:
-        """Hold the domain for the daemon's own bookkeeping, however long that takes to get."""
+        """Hold the domain for what must be done, however long that takes to get."""
         holder = Holder(job=job, who="virtsnapd", since=int(time.time()), long=False)
         async with self._lock:
             with _Held(self, holder):
+                await self._pay()
                 yield
+
+    async def _pay(self) -> None:
+        if self.debt is not None:
+            await self.debt()
+            self.debt = None
 
     def _refuse_behind_long(self) -> None:
         holder = self._long

@@ -1,27 +1,26 @@
 """What is done to snapshots: data through the driver, metadata through the hierarchy, and the order that keeps both.
 
 Every operation on data is written down before it begins and struck out in the transaction that records its
-outcome. A daemon that dies in between finds the note when it starts again: `settle` then undoes a take, and
-completes a discard or a revert, all of which can be repeated. The caller holds the domain's lock.
+outcome. A note ends with a known outcome and only with one: what a daemon that dies, a lost connection or a full
+disk leaves open is settled when the daemon starts again, or before the next change of the domain (`DomainLock.debt`).
+Settling undoes a take and completes a discard or a revert. The caller holds the domain's lock.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import Error, OperationInvalid, RevertRisky
+from virtsnap_protocol.errors import Error, OperationInvalid, OutcomeUnknown, RevertRisky, StorageError
 from virtsnapd.domains import Transition
 from virtsnapd.models.forest import Change
 from virtsnapd.store import OperationRow, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnap_protocol.methods.event import EventKind, Lifecycle
     from virtsnapd.context import Hypervisor
@@ -36,29 +35,50 @@ FROM_SNAPSHOT: Final = "from snapshot"
 HALTED: Final = Transition(state="shutoff", reason=FROM_SNAPSHOT, events=(("stopped", "from-snapshot"),))
 
 
-async def take(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, *, metadata: bool) -> None:
+async def take(
+    hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, *, metadata: bool, halt: bool = False
+) -> None:
     """Save the domain's state as `snapshot` and, with `metadata`, remember it as the current one.
 
-    On any failure, also of the store, nothing is left of it in the data and the hierarchy is what it was.
+    With `halt` the guest does not run again after the moment that is saved, and is ended. On any failure, also of
+    the store, nothing is left of it in the data, the hierarchy is what it was, and a guest that ran runs.
     """
     driver, domains = hypervisor.driver, hypervisor.domains
     await driver.check_take(domain, snapshot)
-    await _begin(hypervisor, domain, "take", snapshot)
-    transaction = Transaction()
+    operation = await _begin(hypervisor, domain, "take", snapshot)
+    stop = halt and domain.row.state == "running"
     try:
+        if stop:
+            await driver.suspend(domain)
         await driver.take(domain, snapshot)
         await trio.lowlevel.checkpoint_if_cancelled()  # data cannot be cut short, but taken back
+        transaction = Transaction()
         if metadata:
             change = domain.hierarchy.forest.insertion(snapshot, current=True)
-            domains.note(
-                transaction, domain, change, *_events(domain, change, ("snapshot.created", snapshot.name))
-            )
+            created: tuple[EventKind, str | None] = ("snapshot.created", snapshot.name)
+            domains.note(transaction, domain, change, *_events(domain, change, created))
         domains.end(transaction, domain)
         await domains.commit(transaction)
+    except OutcomeUnknown:
+        _owe_settling(hypervisor, domain, operation)
+        raise
     except BaseException:
         with trio.CancelScope(shield=True):
-            await _undo_take(hypervisor, domain, snapshot)
+            await _undo_take(hypervisor, domain, operation)
+            if stop:
+                await _run_on(hypervisor, domain)
         raise
+    if halt and domain.active:
+        with trio.CancelScope(shield=True):
+            await driver.destroy(domain, HALTED)
+
+
+async def _run_on(hypervisor: Hypervisor, domain: Domain) -> None:
+    """Let a guest run that was stopped for a snapshot which failed."""
+    try:
+        await hypervisor.driver.resume(domain)
+    except Error as error:
+        log.error("%s: cannot let it run again: %s", domain.name, error)  # noqa: TRY400 - the first error is raised
 
 
 async def redefine(hypervisor: Hypervisor, domain: Domain, parsed: ParsedSnapshot, *, current: bool) -> None:
@@ -92,17 +112,15 @@ async def revert(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, fin
         )
     await hypervisor.driver.check_revert(domain, snapshot)
     with trio.CancelScope(shield=True):  # half a revert is worse than one that nobody waits for
-        await _begin(hypervisor, domain, "revert", snapshot, final)
-        async with _settling(hypervisor, domain, "revert", snapshot):
-            await _complete_revert(hypervisor, domain, snapshot, final)
+        operation = await _begin(hypervisor, domain, "revert", snapshot, final)
+        await _complete(hypervisor, domain, operation)
 
 
 async def delete(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> None:
     """Delete one snapshot, data and metadata; its children go to its parent."""
     with trio.CancelScope(shield=True):  # likewise
-        await _begin(hypervisor, domain, "discard", snapshot)
-        async with _settling(hypervisor, domain, "discard", snapshot):
-            await _complete_discard(hypervisor, domain, snapshot)
+        operation = await _begin(hypervisor, domain, "discard", snapshot)
+        await _complete(hypervisor, domain, operation)
 
 
 async def forget(hypervisor: Hypervisor, domain: Domain, change: Change) -> None:
@@ -111,7 +129,11 @@ async def forget(hypervisor: Hypervisor, domain: Domain, change: Change) -> None
 
 
 async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
-    """Complete or undo what a former daemon had begun; never fails, but may leave a note on the domain."""
+    """Complete or undo what was begun and has no known outcome; where that fails, leave word on the domain.
+
+    Raises:
+        StorageError: The outcome cannot be recorded.
+    """
     snapshot = operation.snapshot
     log.warning("%s: settling an interrupted %s of snapshot %s", domain.name, operation.verb, snapshot.name)
     try:
@@ -119,42 +141,117 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
             if snapshot.name not in domain.hierarchy.forest:  # else it was redefined since, and is wanted
                 await hypervisor.driver.discard(domain, snapshot)
             await _end(hypervisor, domain)
-        elif operation.verb == "discard":
-            await _complete_discard(hypervisor, domain, snapshot)
+        elif operation.verb == "revert" and await hypervisor.driver.is_running(domain):
+            # It may have been done long ago: to repeat it would undo all that the guest has done since.
+            await _give_up(
+                hypervisor, domain, operation, "the guest runs, before or after it: nobody can tell"
+            )
         else:
-            await _complete_revert(hypervisor, domain, snapshot, operation.final)
+            await _complete(hypervisor, domain, operation)
+    except StorageError:
+        raise
     except Error as error:
-        await _give_up(hypervisor, domain, operation.verb, snapshot, error)
+        await _give_up(hypervisor, domain, operation, str(error))
 
 
-@asynccontextmanager
-async def _settling(
-    hypervisor: Hypervisor, domain: Domain, verb: Verb, snapshot: Snapshot
-) -> AsyncIterator[None]:
-    """Leave no note behind of an operation that a defect ends: the next start would repeat it, days later."""
+async def _complete(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
+    """Carry out what `_begin` wrote down. The note ends with a known outcome, and only with one."""
     try:
-        yield
+        if operation.verb == "revert":
+            transaction = await _reverted(hypervisor, domain, operation.snapshot, operation.final)
+        else:
+            transaction = await _discarded(hypervisor, domain, operation.snapshot)
+    except OutcomeUnknown:
+        _owe_settling(hypervisor, domain, operation)
+        raise
     except Error:
-        raise  # its outcome is known and recorded
+        await _end(hypervisor, domain)  # refused, and what that means for the guest is recorded
+        raise
     except Exception as defect:
-        await _give_up(hypervisor, domain, verb, snapshot, defect)
+        await _give_up(hypervisor, domain, operation, str(defect))
+        raise
+    hypervisor.domains.end(transaction, domain)
+    await _record(hypervisor, domain, transaction)
+
+
+async def _reverted(
+    hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, final: DomainState
+) -> Transaction:
+    """Revert, and return what there is to record of it."""
+    driver, domains = hypervisor.driver, hypervisor.domains
+    digest, active = snapshot.domain or domain.digest, final != "shutoff"
+    events = _revert_events(domain, final, announce_definition=driver.announces_definition)
+    runtime = await driver.revert(domain, snapshot, domains.definitions.parsed(digest), active=active)
+    if final == "running":
+        await driver.resume(domain)
+    transaction = Transaction()
+    change = Change(current=snapshot.name, moves_current=True)
+    reverted: tuple[EventKind, str | None] = ("snapshot.reverted", snapshot.name)
+    domains.note(transaction, domain, change, *_events(domain, change, reverted))
+    domains.reverted(
+        transaction,
+        domain,
+        Transition(state=final, reason=FROM_SNAPSHOT, events=events),
+        persistent=(snapshot.inactive_domain or digest) if domain.persistent else None,
+        live=digest if active else None,
+        runtime=runtime,
+    )
+    return transaction
+
+
+async def _discarded(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> Transaction:
+    """Delete the data, and return what there is to record of it."""
+    await hypervisor.driver.discard(domain, snapshot)
+    transaction = Transaction()
+    if snapshot.name in domain.hierarchy.forest:
+        change = domain.hierarchy.forest.removal(snapshot.name)
+        hypervisor.domains.note(transaction, domain, change, *_events(domain, change))
+    if (domain.row.attention or "").startswith(_attention("discard", snapshot)):
+        hypervisor.domains.attention(transaction, domain, None)  # this was the repetition that it asked for
+    return transaction
+
+
+async def _undo_take(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
+    try:
+        await hypervisor.driver.discard(domain, operation.snapshot)
+        await _end(hypervisor, domain)
+    except Error as error:
+        name = operation.snapshot.name
+        log.error("%s: cannot remove the rest of snapshot %s yet: %s", domain.name, name, error)  # noqa: TRY400
+        _owe_settling(hypervisor, domain, operation)
+
+
+def _owe_settling(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
+    """Leave the note where it is: it is heeded before the next change of the domain, or at the next start."""
+    domain.lock.debt = partial(settle, hypervisor, domain, operation)
+
+
+async def _record(hypervisor: Hypervisor, domain: Domain, transaction: Transaction) -> None:
+    """Record what has been done to data already; what cannot be recorded now is owed."""
+    try:
+        await hypervisor.domains.commit(transaction)
+    except StorageError as error:
+        domain.lock.debt = partial(hypervisor.domains.commit, transaction)
+        error.remedy = (
+            "it is done; make room on the disk: it is recorded before the next change of the domain"
+        )
         raise
 
 
-async def _give_up(
-    hypervisor: Hypervisor, domain: Domain, verb: Verb, snapshot: Snapshot, why: Exception
-) -> None:
-    what = f"{_attention(verb, snapshot)} was interrupted and cannot be settled: {why}"
+async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
+    transaction = Transaction()
+    hypervisor.domains.end(transaction, domain)
+    await _record(hypervisor, domain, transaction)
+
+
+async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: OperationRow, why: str) -> None:
+    what = f"{_attention(operation.verb, operation.snapshot)} was interrupted and cannot be settled: {why}"
     log.error("%s: %s", domain.name, what)
     transaction = Transaction()
     advice = "repeat it, or revert to another snapshot"
     hypervisor.domains.attention(transaction, domain, f"{what}; {advice}")
     hypervisor.domains.end(transaction, domain)
-    try:
-        await hypervisor.domains.commit(transaction)
-    except Error as error:
-        # The note of the operation stays: the next start of the daemon tries again.
-        log.error("%s: %s", domain.name, error)  # noqa: TRY400 - the cause is in the text
+    await _record(hypervisor, domain, transaction)
 
 
 def _attention(verb: Verb, snapshot: Snapshot) -> str:
@@ -163,7 +260,7 @@ def _attention(verb: Verb, snapshot: Snapshot) -> str:
 
 async def _begin(
     hypervisor: Hypervisor, domain: Domain, verb: Verb, snapshot: Snapshot, final: DomainState = "nostate"
-) -> None:
+) -> OperationRow:
     operation = OperationRow(
         driver=hypervisor.driver.scheme,
         uuid=domain.uuid,
@@ -173,78 +270,22 @@ async def _begin(
         started=int(time.time()),
     )
     await hypervisor.domains.begin(domain, operation)
+    return operation
 
 
-async def _undo_take(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> None:
-    try:
-        await hypervisor.driver.discard(domain, snapshot)
-    except Error as error:
-        await _give_up(hypervisor, domain, "take", snapshot, error)
-        return
-    await _end(hypervisor, domain)
-
-
-async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
-    transaction = Transaction()
-    hypervisor.domains.end(transaction, domain)
-    await hypervisor.domains.commit(transaction)
-
-
-async def _complete_discard(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> None:
-    domains = hypervisor.domains
-    transaction = Transaction()
-    domains.end(transaction, domain)
-    try:
-        await hypervisor.driver.discard(domain, snapshot)
-    except Error:
-        await domains.commit(transaction)  # refused: the snapshot is still there, and so is its record
-        raise
-    if snapshot.name in domain.hierarchy.forest:
-        change = domain.hierarchy.forest.removal(snapshot.name)
-        domains.note(transaction, domain, change, *_events(domain, change))
-    if (domain.row.attention or "").startswith(_attention("discard", snapshot)):
-        domains.attention(transaction, domain, None)  # this was the repetition that it asked for
-    await domains.commit(transaction)
-
-
-async def _complete_revert(
-    hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, final: DomainState
-) -> None:
-    driver, domains = hypervisor.driver, hypervisor.domains
-    digest = snapshot.domain or ""
-    events = _revert_events(was_active=domain.active, final=final)
-    transaction = Transaction()
-    domains.end(transaction, domain)
-    active = final != "shutoff"
-    try:
-        runtime = await driver.revert(domain, snapshot, domains.definitions.parsed(digest), active=active)
-        if final == "running":
-            await driver.resume(domain)
-    except Error:
-        await domains.commit(transaction)
-        raise
-    change = Change(current=snapshot.name, moves_current=True)
-    reverted: tuple[EventKind, str | None] = ("snapshot.reverted", snapshot.name)
-    domains.note(transaction, domain, change, *_events(domain, change, reverted))
-    await domains.reverted(
-        transaction,
-        domain,
-        Transition(state=final, reason=FROM_SNAPSHOT, events=events),
-        persistent=(snapshot.inactive_domain or digest) if domain.persistent else None,
-        live=digest if active else None,
-        runtime=runtime,
-    )
-
-
-def _revert_events(*, was_active: bool, final: DomainState) -> tuple[tuple[Lifecycle, str], ...]:
+def _revert_events(
+    domain: Domain, final: DomainState, *, announce_definition: bool
+) -> tuple[tuple[Lifecycle, str], ...]:
     """Return libvirt's lifecycle events of a revert (reference: libvirt-snapshots, sections 6.2 and 8)."""
     events: list[tuple[Lifecycle, str]] = []
-    if was_active:
+    if domain.active:
         events.append(("stopped", "from-snapshot"))
     if final != "shutoff":
         events.append(("started", "from-snapshot"))
     if final == "paused":
         events.append(("suspended", "from-snapshot"))
+    if announce_definition and domain.persistent:
+        events.append(("defined", "from-snapshot"))
     return tuple(events)
 
 

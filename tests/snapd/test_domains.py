@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
 from tests.support.daemon import running_daemon, settings
+from tests.support.rpc import until
 from virtsnap_protocol.errors import DomainExists, DomainNotFound
 from virtsnapd.models.domain import DomainDefinition
 
@@ -212,14 +212,17 @@ async def test_changes_that_come_too_late_for_a_domain_do_not_bring_it_back(
         "<domainsnapshot><name>late</name><state>shutoff</state><creationTime>1</creationTime>"
         f"{xml()}</domainsnapshot>"
     )
+    requests: list[tuple[str, dict[str, object]]] = [
+        ("domain.undefine", {"domain": "web"}),
+        ("snapshot.create", {"domain": "web", "xml": document, "flags": ["redefine"]}),
+        ("domain.define", {"xml": xml(memory=4096)}),
+    ]
+    identities: list[int] = []
     async with domain.lock.wait("the test"):
-        undefine = await rpc.begin("domain.undefine", domain="web")
-        late = [
-            await rpc.begin("snapshot.create", domain="web", xml=document, flags=["redefine"]),
-            await rpc.begin("domain.define", xml=xml(memory=4096)),
-        ]
-        while domain.lock._lock.statistics().tasks_waiting < 3:
-            await trio.lowlevel.checkpoint()
+        for method, params in requests:
+            identities.append(await rpc.begin(method, **params))
+            await until(lambda: domain.lock._lock.statistics().tasks_waiting == len(identities))
+    undefine, *late = identities
     assert await rpc.result(undefine) == {}
     for identity in late:
         assert (await rpc.answer(identity))["error"]["code"] == 42

@@ -221,6 +221,18 @@ async def test_a_client_that_comes_back_gets_what_it_missed_before_anything_new(
         assert (await other.refusal("event.unsubscribe", subscription=number)).code == 8
 
 
+@pytest.mark.parametrize(("method", "more"), [("domain.list", {}), ("snapshot.list", {"domain": "test"})])
+async def test_a_list_tells_from_where_on_to_follow_what_it_shows(
+    running: Running, rpc: Rpc, method: str, more: dict[str, str]
+) -> None:
+    await rpc.take("s1")
+    position = (await rpc.call(method, **more))["position"]
+    async with running.client() as other:
+        await other.take("s2")
+    await rpc.call("event.subscribe", since=position)
+    assert [found["snapshot"] for found in await rpc.events()] == ["s2", "s2"]
+
+
 async def test_positions_hold_across_a_restart_of_the_daemon(short_tmp: Path) -> None:
     async with running_daemon(settings(short_tmp)) as running, running.client() as rpc:
         position = (await rpc.call("event.subscribe"))["position"]

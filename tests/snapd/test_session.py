@@ -111,7 +111,7 @@ async def test_a_busy_domain_names_its_holder_over_the_wire(running: Running, rp
     gate = Gate(running, "take")
     await rpc.begin("snapshot.create", domain="test", xml=SNAPSHOT % "s1")
     await gate.entered.wait()
-    error = await rpc.refusal("domain.destroy", domain="test")
+    error = await rpc.refusal("domain.suspend", domain="test")
     assert (error.code, error.kind, error.retryable) == (68, "domain-busy", True)
     assert error.details["job"] == "snapshot.create"
     assert error.details["holder"] == f"uid {os.getuid()}, process {os.getpid()}"
@@ -207,6 +207,21 @@ async def test_more_requests_than_allowed_are_told_to_try_again(short_tmp: Path)
         gate.opened.set()
         await rpc.result(waiting)
         await rpc.take("c")
+
+
+async def test_clients_that_only_look_take_no_place_of_those_that_change(short_tmp: Path) -> None:
+    config = settings(short_tmp, limits=LimitSettings(clients=1))
+    async with (
+        running_daemon(config) as running,
+        running.client(read_only=True) as reader,
+        running.client() as rpc,
+    ):
+        await rpc.take("s1")
+        async with running.client() as late:
+            refusal = await late.frame()
+            assert refusal["error"]["data"]["retryable"] is True
+            assert await late.frame() is None
+        assert await reader.call("connection.ping") == {}
 
 
 async def flooding(path: Path, request: bytes, started: trio.Event) -> None:

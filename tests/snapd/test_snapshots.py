@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.support.daemon import operations
 from tests.support.snapshots import TRANSIENT, document, grow, record, redefine
 from virtsnapd.drivers.simulated.faults import Fault
 
@@ -29,8 +30,6 @@ EMPTY: Final = "<domainsnapshot/>"
             ["redefine", "halt", "no-metadata", "current"],
             f"Flags '{C}REDEFINE' and '{C}NO_METADATA' are mutually exclusive",
         ),
-        (["quiesce"], f"Flag '{C}DISK_ONLY' is required by flag '{C}QUIESCE'"),
-        (["live", "redefine"], f"Flags '{C}LIVE' and '{C}REDEFINE' are mutually exclusive"),
     ],
 )
 async def test_contradicting_flags_are_refused_before_the_document_is_looked_at(
@@ -176,14 +175,28 @@ async def test_the_driver_s_failure_leaves_nothing_of_the_snapshot(running: Runn
     assert await rpc.tree() == {"s1": None}
 
 
-async def test_what_a_failed_take_leaves_in_the_data_needs_attention(running: Running, rpc: Rpc) -> None:
+async def test_what_a_failed_take_leaves_in_the_data_goes_before_the_next_change(
+    running: Running, rpc: Rpc
+) -> None:
     running.driver.faults.inject("take", Fault(error="first"))
     running.driver.faults.inject("discard", Fault(error="second"))
     error = await rpc.refusal("snapshot.create", domain="test", xml=EMPTY)
     assert error.cause == "first"
+    assert [verb for verb, _ in operations(running.config.state_dir)] == ["take"]
+    await rpc.take("s2")
+    assert operations(running.config.state_dir) == []
+    assert (await rpc.call("domain.info", domain="test"))["domain"]["needs_attention"] is None
+
+
+async def test_what_cannot_be_removed_at_all_needs_attention(running: Running, rpc: Rpc) -> None:
+    running.driver.faults.inject("take", Fault(error="first"))
+    for words in ("second", "third"):
+        running.driver.faults.inject("discard", Fault(error=words))
+    await rpc.refusal("snapshot.create", domain="test", xml=EMPTY)
+    await rpc.take("s2")
     info = (await rpc.call("domain.info", domain="test"))["domain"]
     assert "the take of snapshot" in info["needs_attention"]
-    assert "second" in info["needs_attention"]
+    assert "third" in info["needs_attention"]
 
 
 async def test_a_disk_that_is_full_refuses_a_snapshot_and_loses_nothing(running: Running, rpc: Rpc) -> None:

@@ -135,6 +135,14 @@ class Driver(ABC):
     async def destroy(self, domain: Domain, transition: Transition) -> None:
         """End the guest at once and report `transition`."""
 
+    async def interrupt(self, domain: Domain) -> None:  # noqa: B027 - where nothing can hang there is nothing to do
+        """End the guest without regard for the operation that holds the domain, so that it fails soon."""
+
+    async def is_running(self, domain: Domain) -> bool:
+        """Tell whether virtual CPUs run: a revert that was begun may have ended long ago."""
+        del domain
+        return False
+
     @optional(Capability.SHUTDOWN)
     async def shutdown(self, domain: Domain) -> None:
         """Ask the guest to end by itself; its end is reported when it comes."""
@@ -151,6 +159,9 @@ class Driver(ABC):
         raise self._unsupported(Capability.SUSPEND)
 
     # --- snapshots ---
+
+    announces_definition: ClassVar[bool] = True
+    """Whether a revert of a persistent domain ends with libvirt's event ``defined from-snapshot``."""
 
     def check_snapshot_name(self, name: str) -> None:  # noqa: B027 - any name will do unless a driver says otherwise
         """Refuse a name that this driver cannot keep a snapshot under.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import OperationInvalid
+from virtsnap_protocol.errors import Error, OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
 from virtsnapd.access import require_secrets
@@ -16,7 +16,7 @@ from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from virtsnapd.context import Context, Hypervisor
 
@@ -147,6 +147,14 @@ async def start(context: Context, params: methods.StartParams) -> methods.InfoRe
 async def destroy(context: Context, params: methods.DomainParams) -> Empty:
     """Stop a domain at once."""
     hypervisor, domain = context.domain(params.uri, params.domain)
+    holder = domain.lock.holder
+    if domain.active and holder is not None and holder.long:
+        # As in libvirt nothing that is under way protects a guest from this: it is the way out when QEMU hangs.
+        await hypervisor.driver.interrupt(domain)
+        async with domain.lock.wait(methods.DESTROY.name):
+            if domain.active and not domain.lock.gone:
+                await hypervisor.driver.destroy(domain, DESTROYED)
+        return Empty()
     async with domain.lock.hold(methods.DESTROY.name, who=str(context.caller), long=True):
         require_active(domain)
         await hypervisor.driver.destroy(domain, DESTROYED)
@@ -157,7 +165,7 @@ async def destroy(context: Context, params: methods.DomainParams) -> Empty:
 async def shutdown(context: Context, params: methods.DomainParams) -> Empty:
     """Ask the guest to shut down."""
     hypervisor, domain = context.domain(params.uri, params.domain)
-    async with domain.lock.hold(methods.SHUTDOWN.name, who=str(context.caller), long=False):
+    async with domain.lock.hold(methods.SHUTDOWN.name, who=str(context.caller), long=True):
         require_active(domain)
         await hypervisor.driver.shutdown(domain)
     return Empty()
@@ -167,11 +175,11 @@ async def shutdown(context: Context, params: methods.DomainParams) -> Empty:
 async def suspend(context: Context, params: methods.DomainParams) -> Empty:
     """Pause the virtual CPUs."""
     hypervisor, domain = context.domain(params.uri, params.domain)
-    async with domain.lock.hold(methods.SUSPEND.name, who=str(context.caller), long=False):
+    async with domain.lock.hold(methods.SUSPEND.name, who=str(context.caller), long=True):
         require_active(domain)
         if domain.row.state != "paused":
-            await hypervisor.driver.suspend(domain)
-            await hypervisor.domains.changed(domain, SUSPENDED)
+            driver = hypervisor.driver
+            await _switch(hypervisor, domain, driver.suspend, SUSPENDED, undo=driver.resume)
     return Empty()
 
 
@@ -179,13 +187,31 @@ async def suspend(context: Context, params: methods.DomainParams) -> Empty:
 async def resume(context: Context, params: methods.DomainParams) -> Empty:
     """Let the virtual CPUs run on."""
     hypervisor, domain = context.domain(params.uri, params.domain)
-    async with domain.lock.hold(methods.RESUME.name, who=str(context.caller), long=False):
+    async with domain.lock.hold(methods.RESUME.name, who=str(context.caller), long=True):
         require_active(domain)
         if domain.row.state == "running":
             raise OperationInvalid("domain is already running", domain=domain.name)
-        await hypervisor.driver.resume(domain)
-        await hypervisor.domains.changed(domain, RESUMED)
+        driver = hypervisor.driver
+        await _switch(hypervisor, domain, driver.resume, RESUMED, undo=driver.suspend)
     return Empty()
+
+
+async def _switch(
+    hypervisor: Hypervisor,
+    domain: Domain,
+    act: Callable[[Domain], Awaitable[None]],
+    transition: Transition,
+    *,
+    undo: Callable[[Domain], Awaitable[None]],
+) -> None:
+    """Pause or unpause the guest and record it: both or neither, whatever is cancelled or fails."""
+    with trio.CancelScope(shield=True):
+        await act(domain)
+        try:
+            await hypervisor.domains.changed(domain, transition)
+        except Error:
+            await undo(domain)
+            raise
 
 
 def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from virtsnap_protocol.errors import (
+    Error,
     InvalidFlags,
     OperationInvalid,
     OperationUnsupported,
@@ -127,8 +128,6 @@ async def create(context: Context, params: methods.CreateParams) -> methods.Info
     _exclude(flags, "redefine", "halt", CREATE_PREFIX)
     hypervisor, domain = context.domain(params.uri, params.domain)
     _require_supported(flags, hypervisor.driver.create_flags, methods.CREATE.name)
-    _require_with(flags, "quiesce", "disk-only")
-    _exclude(flags, "live", "redefine", CREATE_PREFIX)
     long = "redefine" not in flags
     async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=long):
         if "halt" in flags and not domain.persistent:
@@ -188,9 +187,7 @@ async def _take(
         raise SnapshotExists(
             f"domain moment {snapshot.name} already exists", domain=domain.name, snapshot=snapshot.name
         )
-    await snapshots.take(hypervisor, domain, snapshot, metadata=metadata)
-    if "halt" in flags and domain.active:
-        await hypervisor.driver.destroy(domain, snapshots.HALTED)
+    await snapshots.take(hypervisor, domain, snapshot, metadata=metadata, halt="halt" in flags)
     return snapshot
 
 
@@ -262,8 +259,12 @@ async def delete(context: Context, params: methods.DeleteParams) -> methods.Dele
             await snapshots.forget(hypervisor, domain, change)
         else:
             # each by itself, leaves first: where one cannot be deleted, all above it are left whole
-            for name in change.remove:
-                await snapshots.delete(hypervisor, domain, forest.get(name))
+            for number, name in enumerate(change.remove):
+                try:
+                    await snapshots.delete(hypervisor, domain, forest.get(name))
+                except Error as error:
+                    error.details["deleted"] = number
+                    raise
     return methods.DeleteResult(deleted=list(change.remove))
 
 

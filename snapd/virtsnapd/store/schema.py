@@ -99,6 +99,20 @@ def refuse_newer(connection: sqlite3.Connection) -> int:
     return found
 
 
+def require_current(connection: sqlite3.Connection) -> None:
+    """Refuse a store of another version, of which nothing more is known.
+
+    Raises:
+        StorageError: Older, or newer.
+    """
+    refuse_newer(connection)
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found < VERSION:
+        raise StorageError(
+            f"the store has format {found}, which the daemon brings to format {VERSION} when it starts"
+        )
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Bring the database to this version.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+RESTORE: Final = "the file was left as it is; put back a copy, or move it away to begin with an empty store"
 BATCH_MAX: Final = 256
 """Changes in one commit: bounds how long the first of them waits for the last."""
 UNWRITABLE: Final = (sqlite3.Error, msgspec.MsgspecError, OverflowError, UnicodeError)
@@ -67,6 +68,26 @@ class Store:
         self._token: trio.lowlevel.TrioToken | None = None
 
     @classmethod
+    def open_read_only(cls, path: Path) -> Store:
+        """Open the store at `path` to look at it; nothing is migrated or written. Blocks.
+
+        Raises:
+            StorageError: Not a store, damaged, or of another version.
+        """
+        try:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
+            try:
+                schema.require_current(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise StorageError(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
+        return cls(path, connection, "", events_kept=0)
+
+    @classmethod
     def open(cls, path: Path, *, events_kept: int = 8192) -> Store:
         """Open or make the store at `path`. Blocks.
 
@@ -87,11 +108,7 @@ class Store:
                 connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(
-                f"{path}: {error}",
-                path=str(path),
-                remedy="see `virtsnapd --check`; the file was left as it is",
-            ) from error
+            raise StorageError(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
         return cls(path, connection, epoch, events_kept=events_kept)
 
     def load(self) -> Loaded:
@@ -141,10 +158,13 @@ class Store:
 
     def check(self) -> list[str]:
         """Return what is wrong with the store, one sentence each; empty when nothing is. Blocks."""
-        problems = [f"damaged: {row[0]}" for row in self._connection.execute("PRAGMA integrity_check")]
-        problems = [] if problems == ["damaged: ok"] else problems
-        for table, _row, parent, _key in self._connection.execute("PRAGMA foreign_key_check"):
-            problems.append(f"a row of {table} refers to a row of {parent} that does not exist")
+        try:
+            found = [row[0] for row in self._connection.execute("PRAGMA integrity_check")]
+            problems = [f"damaged: {text}" for text in found if text != "ok"]
+            for table, _row, parent, _key in self._connection.execute("PRAGMA foreign_key_check"):
+                problems.append(f"a row of {table} refers to a row of {parent} that does not exist")
+        except sqlite3.DatabaseError as error:
+            return [f"damaged: {error}"]
         return problems
 
     def start(self, publish: Callable[[Sequence[Event]], None]) -> None:

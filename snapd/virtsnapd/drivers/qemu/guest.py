@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
+from virtsnap_protocol.errors import OperationFailed, OutcomeUnknown
 from virtsnapd.drivers.qemu import process
-from virtsnapd.drivers.qemu.commands import Commands
+from virtsnapd.drivers.qemu.commands import Commands, translated
 from virtsnapd.drivers.qemu.connecting import connect_monitor
 from virtsnapd.drivers.qemu.monitor import Monitor, MonitorClosed, MonitorError
 from virtsnapd.drivers.qemu.process import GuestIdentity, GuestProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 MONITORS: Final = 2
@@ -27,7 +30,7 @@ ANSWER_SECONDS: Final = 10.0
 """How long a guest that has greeted may take to say which one it is."""
 RETRY_SECONDS: Final = 5.0
 """Between two attempts to reach a guest that did not answer."""
-JOB_SECONDS: Final = 600.0
+JOB_SECONDS: Final = 30.0
 """How long a job of a former daemon may take to end before we go on without it."""
 
 
@@ -52,6 +55,10 @@ class GuestFolder:
         for folder in (self.path.parent, self.path):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o711)  # whatever the umask: a guest under another account reaches its sockets
+
+    def remove(self) -> None:
+        """Remove it with all that is in it. Blocks."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 class Guest:
@@ -80,6 +87,30 @@ class Guest:
                 await self.process.wait_ended()
         return not self._closed and not self.process.ended()
 
+    @asynccontextmanager
+    async def asked(self, domain: str, snapshot: str) -> AsyncIterator[None]:
+        """Ask it for something that changes data; errors are the project's.
+
+        Raises:
+            OutcomeUnknown: The monitor was lost while QEMU runs: it may or may not have done it.
+            OperationFailed: The guest has ended.
+            HypervisorError: QEMU refused or failed.
+        """
+        try:
+            with translated(domain=domain, snapshot=snapshot):
+                yield
+        except OperationFailed as error:
+            lost = error.__cause__
+            if isinstance(lost, MonitorClosed) and lost.sent and await self.alive():
+                raise OutcomeUnknown(
+                    "the connection to the domain's QEMU was lost on the way",
+                    domain=domain,
+                    snapshot=snapshot,
+                    cause=error.cause,
+                    remedy="what became of it is found out before the next change of the domain",
+                ) from error
+            raise
+
     async def wait_ended(self) -> None:
         """Wait for the end of the process; returns at once when we have let go of it."""
         if not self._closed:
@@ -92,8 +123,14 @@ class Guest:
             with trio.move_on_after(END_SECONDS):
                 await self.process.wait_ended()
             self.process.kill()
-            await self.process.wait_ended()
+            with trio.move_on_after(END_SECONDS):
+                await self.process.wait_ended()
+            ended = self.process.ended()
             await self.aclose()
+        if not ended:  # in the kernel's hands, as with a dead network disk
+            raise OperationFailed(
+                f"Failed to terminate process {self.process.pid} with SIGKILL: Device or resource busy"
+            )
 
     async def abandon(self) -> None:
         """Fail what waits for its monitor, and take it for running from now on: nobody can tell."""

@@ -50,7 +50,7 @@ async def probe(path: str, folder: GuestFolder) -> Emulator:
 
 async def _ask(nursery: trio.Nursery, path: str, folder: GuestFolder) -> Emulator:
     argv = [path, *_NOTHING, "-qmp", f"unix:{folder.monitors[0]},server=on,wait=off"]
-    qemu = await start_guest(nursery, "probe", folder, argv)
+    qemu = await start_guest(nursery, folder.path.name, folder, argv)
     try:
         version = (await qemu.commands.query_version()).qemu
         machines = await qemu.commands.query_machines()

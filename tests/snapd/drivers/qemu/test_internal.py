@@ -23,6 +23,7 @@ from virtsnap_protocol.errors import (
     SystemFailure,
 )
 from virtsnapd.drivers.qemu import images
+from virtsnapd.drivers.qemu.driver import QemuDriver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -107,7 +108,9 @@ async def test_a_paused_guest_stays_paused(daemon: LocalDaemon, tick: TickDomain
 async def runs(daemon: LocalDaemon, vm: Domain) -> bool:
     """Ask QEMU itself whether the virtual CPUs run."""
     info = (await vm.info()).domain
-    guest = daemon.hypervisor.driver._guests[info.uuid]  # type: ignore[attr-defined] # of the qemu driver
+    driver = daemon.hypervisor.driver
+    assert isinstance(driver, QemuDriver)
+    guest = driver._guests.get(daemon.hypervisor.domains.find(info.uuid))
     running: bool = (await guest.commands.query_status()).running
     return running
 
@@ -280,6 +283,7 @@ async def test_a_revert_ends_in_the_state_of_the_snapshot_unless_told_otherwise(
     expected = [] if before == "shutoff" else ["stopped from-snapshot"]
     expected += [] if final == "shutoff" else ["started from-snapshot"]
     expected += ["suspended from-snapshot"] if final == "paused" else []
+    expected += ["defined from-snapshot"]
     assert events == expected
 
 
