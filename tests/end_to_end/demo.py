@@ -253,6 +253,15 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
+def _run(story: Story) -> None:
+    try:
+        trio.run(story.tell)
+    except BaseExceptionGroup as group:  # a nursery, as that of a subprocess, wraps what interrupts it
+        if group.subgroup(KeyboardInterrupt) is not None:
+            raise KeyboardInterrupt from None
+        raise
+
+
 def main() -> int:
     """Tell the story; return the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -272,7 +281,7 @@ def main() -> int:
             story = Story(folder, hosts[0], hosts[1], stage)
             stack.enter_context(undisturbed())
             try:
-                trio.run(story.tell)
+                _run(story)
             except (NotProven, trio.TooSlowError, EOFError, OSError) as failure:
                 _explain(failure, hosts)
                 return 1

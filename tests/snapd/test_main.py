@@ -245,8 +245,10 @@ async def test_a_call_under_way_is_finished_and_answered_before_the_end(short_tm
         async with connected(host.socket) as rpc, connected(host.socket) as other:
             xml = "<domainsnapshot><name>s1</name></domainsnapshot>"
             taking = await rpc.begin("snapshot.create", domain="test", xml=xml)
-            while (await other.refusal("domain.resume", domain="test")).kind != "domain-busy":
-                pass
+            probe = {"domain": "test", "snapshot": "nobody", "flags": ["metadata-only"]}
+            with trio.fail_after(PATIENCE):
+                while (await other.refusal("snapshot.delete", **probe)).kind != "domain-busy":
+                    pass
             os.kill(host.pid, signal.SIGTERM)
             assert (await rpc.result(taking))["snapshot"]["name"] == "s1"
             assert await rpc.frame() is None
