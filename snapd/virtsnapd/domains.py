@@ -353,11 +353,20 @@ class DomainTable:
             parent = parents.get(name) if name else None
             transaction.event(domain.event(kind, snapshot=name, parent=parent, generation=generation))
 
-    async def begin(self, domain: Domain, operation: OperationRow) -> None:
+    async def begin(self, operation: OperationRow) -> None:
         """Write down what is about to be done to the domain's data."""
         transaction = Transaction()
-        transaction.put_operation(operation)
+        self.note_operation(transaction, operation)
         await self._store.commit(transaction)
+
+    def note_operation(self, transaction: Transaction, operation: OperationRow) -> None:
+        """Make a note of what is still to be done part of the transaction."""
+        transaction.put_operation(operation)
+
+    def resumed(self, transaction: Transaction, domain: Domain, reason: str) -> None:
+        """Make it part of the transaction that a paused guest runs."""
+        transaction.event(domain.lifecycle("resumed", "from-snapshot"))
+        self._write(transaction, domain, _replaced(domain.row, state="running", reason=reason))
 
     def end(self, transaction: Transaction, domain: Domain) -> None:
         """Make the end of the operation that `begin` wrote down part of the transaction."""

@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from virtsnap_protocol.errors import Error, OperationInvalid, OutcomeUnknown, RevertRisky, StorageError
@@ -21,6 +22,8 @@ from virtsnapd.models.forest import Change
 from virtsnapd.store import OperationRow, Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnap_protocol.methods.event import EventKind, Lifecycle
     from virtsnapd.context import Hypervisor
@@ -141,11 +144,8 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
             if snapshot.name not in domain.hierarchy.forest:  # else it was redefined since, and is wanted
                 await hypervisor.driver.discard(domain, snapshot)
             await _end(hypervisor, domain)
-        elif operation.verb == "revert" and await hypervisor.driver.is_running(domain):
-            # It may have been done long ago: to repeat it would undo all that the guest has done since.
-            await _give_up(
-                hypervisor, domain, operation, "the guest runs, before or after it: nobody can tell"
-            )
+        elif operation.verb == "resume":
+            await _resume(hypervisor, domain)
         else:
             await _complete(hypervisor, domain, operation)
     except StorageError:
@@ -156,6 +156,7 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
 
 async def _complete(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
     """Carry out what `_begin` wrote down. The note ends with a known outcome, and only with one."""
+    domains = hypervisor.domains
     try:
         if operation.verb == "revert":
             transaction = await _reverted(hypervisor, domain, operation.snapshot, operation.final)
@@ -170,20 +171,40 @@ async def _complete(hypervisor: Hypervisor, domain: Domain, operation: Operation
     except Exception as defect:
         await _give_up(hypervisor, domain, operation, str(defect))
         raise
+    if operation.verb == "revert" and operation.final == "running":
+        # From here on the guest may run, and to revert again would undo what it does: the note says what is left.
+        domains.note_operation(transaction, msgspec.structs.replace(operation, verb="resume"))
+        await _record(domain, partial(_record_and_resume, hypervisor, domain, transaction))
+    else:
+        domains.end(transaction, domain)
+        await _record(domain, partial(domains.commit, transaction))
+
+
+async def _record_and_resume(hypervisor: Hypervisor, domain: Domain, transaction: Transaction) -> None:
+    await hypervisor.domains.commit(transaction)
+    await _resume(hypervisor, domain)
+
+
+async def _resume(hypervisor: Hypervisor, domain: Domain) -> None:
+    """Let the guest of a recorded revert run: the last thing that the note asked for."""
+    transaction = Transaction()
     hypervisor.domains.end(transaction, domain)
-    await _record(hypervisor, domain, transaction)
+    try:
+        await hypervisor.driver.resume(domain)
+        if domain.row.state != "running":  # a daemon that came back found it paused
+            hypervisor.domains.resumed(transaction, domain, FROM_SNAPSHOT)
+    finally:
+        await _record(domain, partial(hypervisor.domains.commit, transaction))
 
 
 async def _reverted(
     hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, final: DomainState
 ) -> Transaction:
-    """Revert, and return what there is to record of it."""
+    """Revert, leaving the guest paused, and return what there is to record of it."""
     driver, domains = hypervisor.driver, hypervisor.domains
     digest, active = snapshot.domain or domain.digest, final != "shutoff"
     events = _revert_events(domain, final, announce_definition=driver.announces_definition)
     runtime = await driver.revert(domain, snapshot, domains.definitions.parsed(digest), active=active)
-    if final == "running":
-        await driver.resume(domain)
     transaction = Transaction()
     change = Change(current=snapshot.name, moves_current=True)
     reverted: tuple[EventKind, str | None] = ("snapshot.reverted", snapshot.name)
@@ -226,12 +247,12 @@ def _owe_settling(hypervisor: Hypervisor, domain: Domain, operation: OperationRo
     domain.lock.debt = partial(settle, hypervisor, domain, operation)
 
 
-async def _record(hypervisor: Hypervisor, domain: Domain, transaction: Transaction) -> None:
+async def _record(domain: Domain, commit: Callable[[], Awaitable[None]]) -> None:
     """Record what has been done to data already; what cannot be recorded now is owed."""
     try:
-        await hypervisor.domains.commit(transaction)
+        await commit()
     except StorageError as error:
-        domain.lock.debt = partial(hypervisor.domains.commit, transaction)
+        domain.lock.debt = domain.lock.debt or commit
         error.remedy = (
             "it is done; make room on the disk: it is recorded before the next change of the domain"
         )
@@ -241,7 +262,7 @@ async def _record(hypervisor: Hypervisor, domain: Domain, transaction: Transacti
 async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
     transaction = Transaction()
     hypervisor.domains.end(transaction, domain)
-    await _record(hypervisor, domain, transaction)
+    await _record(domain, partial(hypervisor.domains.commit, transaction))
 
 
 async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: OperationRow, why: str) -> None:
@@ -251,7 +272,7 @@ async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: OperationR
     advice = "repeat it, or revert to another snapshot"
     hypervisor.domains.attention(transaction, domain, f"{what}; {advice}")
     hypervisor.domains.end(transaction, domain)
-    await _record(hypervisor, domain, transaction)
+    await _record(domain, partial(hypervisor.domains.commit, transaction))
 
 
 def _attention(verb: Verb, snapshot: Snapshot) -> str:
@@ -269,7 +290,7 @@ async def _begin(
         final=final,
         started=int(time.time()),
     )
-    await hypervisor.domains.begin(domain, operation)
+    await hypervisor.domains.begin(operation)
     return operation
 
 

@@ -138,11 +138,6 @@ class Driver(ABC):
     async def interrupt(self, domain: Domain) -> None:  # noqa: B027 - where nothing can hang there is nothing to do
         """End the guest without regard for the operation that holds the domain, so that it fails soon."""
 
-    async def is_running(self, domain: Domain) -> bool:
-        """Tell whether virtual CPUs run: a revert that was begun may have ended long ago."""
-        del domain
-        return False
-
     @optional(Capability.SHUTDOWN)
     async def shutdown(self, domain: Domain) -> None:
         """Ask the guest to end by itself; its end is reported when it comes."""

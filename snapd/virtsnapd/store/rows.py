@@ -10,7 +10,7 @@ from virtsnap_protocol.methods.domain import DomainState
 from virtsnap_protocol.methods.event import Event
 from virtsnapd.models.snapshot import Snapshot
 
-Verb: TypeAlias = Literal["take", "revert", "discard"]
+Verb: TypeAlias = Literal["take", "revert", "discard", "resume"]
 """What can be under way on a snapshot."""
 
 

@@ -29,7 +29,6 @@ from virtsnapd.drivers.qemu.guest import (
     start_guest,
 )
 from virtsnapd.drivers.qemu.guests import Guests, hung_process
-from virtsnapd.drivers.qemu.monitor import MonitorError
 from virtsnapd.drivers.qemu.pinning import pin
 from virtsnapd.drivers.qemu.probe import probe
 from virtsnapd.models.snapshot import check_snapshot_name
@@ -110,18 +109,6 @@ class QemuDriver(Driver):
         guest = self._guests.find(domain)
         if guest is not None:
             guest.process.kill()
-
-    @override
-    async def is_running(self, domain: Domain) -> bool:
-        guest = self._guests.find(domain)
-        if guest is None:
-            return False
-        try:
-            return (await guest.commands.query_status()).running
-        except MonitorError:
-            return False
-
-    # --- domains ---
 
     @override
     def prepare(self, definition: DomainDefinition) -> DomainDefinition:
