@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import leaks
 
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 leaks.mark_environment()
+
+# Properties are judged by what they say, not by how busy the machine is. A change is judged by the same examples
+# every time; new ones are looked for wherever a person runs the suite.
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

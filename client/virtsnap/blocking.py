@@ -78,7 +78,6 @@ class BlockingConnection(HostVerbs):
         self._timeout = timeout
         self._session = ClientSession()
         self._subscriptions = Subscriptions()
-        self._reply: Reply | None = None
         self._ended: ConnectionLost | None = None
 
     def __enter__(self) -> Self:
@@ -115,7 +114,8 @@ class BlockingConnection(HostVerbs):
             ConnectionLost: The daemon is gone; `maybe_applied` says whether the request may have been applied.
             DeadlineExceeded: No answer in time; likewise.
         """
-        return result_of(method, self._ask(method, params, self._timeout if deadline is None else deadline))
+        answer = self._ask(method, params, self._timeout if deadline is None else deadline)
+        return result_of(method, answer) if isinstance(answer, Reply) else answer
 
     def call_by_name(self, name: str, params: Raw) -> Raw:
         """Make a call that this version may not know; parameters and result are JSON.
@@ -123,11 +123,13 @@ class BlockingConnection(HostVerbs):
         Raises: as `call`.
         """
         known = next((method.reads for method in METHODS if method.name == name), False)
-        method = Method(name, Params, Result, reads=known, summary="")
-        reply = self._ask(method, cast("Params", params), self._timeout)
-        if reply.error is not None:
-            raise reply.error
-        return reply.result or Raw(b"null")
+        method = Method(name, Params, cast("type[Result]", Raw), reads=known, summary="")
+        answer = self._ask(method, cast("Params", params), self._timeout)
+        if not isinstance(answer, Reply):
+            return cast("Raw", answer)
+        if answer.error is not None:
+            raise answer.error
+        return answer.result or Raw(b"null")
 
     def events(
         self,
@@ -148,52 +150,61 @@ class BlockingConnection(HostVerbs):
         inbox = self._subscriptions.claim(result.subscription, since or result.position)
         return BlockingEventStream(self, result.subscription, inbox)
 
-    def _ask(self, method: Method[P, R], params: P, seconds: float | None) -> Reply:
+    def _ask(self, method: Method[P, R], params: P, seconds: float | None) -> R | Reply:
+        """Send a request and wait for its answer: the result itself where that was all that arrived."""
         if self._ended is not None:
             raise lost(self._ended.detail)
         identity, frame = request(self._session, method, params)
         until = None if seconds is None else time.monotonic() + seconds
+        answer: R | Reply | None = None
         begun, sent = False, 0
         try:
             while sent < len(frame):
                 self._allow(until)
                 begun = True
-                sent += self._stream.send(memoryview(frame)[sent:])
-            while (reply := self._reply) is None:
-                self._receive(until)
+                sent += self._stream.send(memoryview(frame)[sent:] if sent else frame)
+            while answer is None:
+                data = self._receive(until)
+                answer = self._session.receive_result(data, identity, method) or self._sort(data)
         except TimeoutError:
             raise too_late(method, seconds or 0, maybe_applied=begun and not method.reads) from None
         except (ConnectionLost, OSError) as error:
             raise self._end(error, maybe_applied=begun and not method.reads) from None
         finally:
-            if self._reply is None:
+            if answer is None:
                 self._give_up(identity, begun=begun, complete=sent == len(frame))
-            self._reply = None
-        return reply
+        return answer
 
     def _allow(self, until: float | None) -> None:
         """Let the next operation on the socket take until then."""
         if until is None:
-            self._stream.settimeout(None)
+            if self._stream.gettimeout() is not None:  # setting it is a system call, asking is not
+                self._stream.settimeout(None)
             return
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._stream.settimeout(left)
 
-    def _receive(self, until: float | None) -> None:
-        """Wait for something to arrive and sort it."""
+    def _receive(self, until: float | None) -> bytes:
+        """Wait for something to arrive."""
         self._allow(until)
         data = self._stream.recv(_CHUNK)
         if not data:
             raise lost("the daemon closed the connection")
+        return data
+
+    def _sort(self, data: bytes) -> Reply | None:
+        """Put notices where they belong; return the answer to the call under way, if it is there."""
+        reply = None
         for message in self._session.receive_data(data):
             if not isinstance(message, Reply):
                 self._subscriptions.accept(message)
             elif message.id is None:
                 raise lost("the conversation is broken", cause=str(message.error or "")) from message.error
             else:
-                self._reply = message
+                reply = message
+        return reply
 
     def _give_up(self, identity: int, *, begun: bool, complete: bool) -> None:
         """Leave a call without its answer: tell the daemon, or end a conversation that stopped mid-frame."""
@@ -223,7 +234,7 @@ class BlockingConnection(HostVerbs):
             if self._ended is not None:
                 raise lost(self._ended.detail)
             try:
-                self._receive(until)
+                self._sort(self._receive(until))
             except TimeoutError:
                 raise
             except (ConnectionLost, OSError) as error:

@@ -36,7 +36,7 @@ class LineFramer:
         """
         if self.overflow is not None:
             raise self.overflow
-        if not self._partial and isinstance(data, bytes) and self._is_one_line(data):
+        if isinstance(data, bytes) and self.is_one_frame(data):
             return [data[:-1]]
         longest = len(self._partial) + len(data)
         lines = bytes(data).split(b"\n")
@@ -55,11 +55,13 @@ class LineFramer:
             if line and not line.isspace()
         ]
 
-    def _is_one_line(self, data: bytes) -> bool:
-        """Say whether this is just one ordinary frame: what a peer sends that waits for each answer."""
+    def is_one_frame(self, data: bytes) -> bool:
+        """Say whether this would be just one ordinary frame: what a peer sends that waits for each answer."""
         end = len(data) - 1
         return (
-            0 < end < self.limit
+            not self._partial
+            and self.overflow is None
+            and 0 < end < self.limit
             and data.find(b"\n") == end
             and data[0] == _BRACE
             and data[-2] != _CARRIAGE_RETURN

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import functools
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -35,6 +36,17 @@ class _Reply(msgspec.Struct, gc=False):
     params: Raw | UnsetType = UNSET
 
 
+R = TypeVar("R")
+
+
+class _Answer(msgspec.Struct, Generic[R], gc=False, forbid_unknown_fields=True):
+    """The answer to a call that went well, its result included."""
+
+    jsonrpc: Literal["2.0"]
+    id: int | float  # with int alone 1.0 would be 1, which it is not elsewhere
+    result: R
+
+
 class _WireError(msgspec.Struct):
     code: int
     message: str
@@ -43,6 +55,24 @@ class _WireError(msgspec.Struct):
 
 _reply: Final = msgspec.json.Decoder(_Reply)
 _wire_error: Final = msgspec.json.Decoder(_WireError)
+
+
+def decode_result(frame: bytes, identity: int, result: type[R]) -> R | None:
+    """Return the result in a frame that is the answer to this call and has one of this type, in a single decode.
+
+    None says only that `decode_reply` has to look at the frame. Raises nothing.
+    """
+    try:
+        check_text(frame)
+        answer: _Answer[R] = _answer(result).decode(frame)
+    except UNREADABLE:
+        return None
+    return answer.result if answer.id == identity and isinstance(answer.id, int) else None
+
+
+@functools.cache
+def _answer(result: type) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_Answer[result])  # type: ignore[valid-type] # made when it is first needed
 
 
 def decode_reply(frame: bytes) -> Response | Notice | list[Response | Notice]:

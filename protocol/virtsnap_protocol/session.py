@@ -30,7 +30,7 @@ from virtsnap_protocol.messages import (
     encode_request,
     encode_result,
 )
-from virtsnap_protocol.replies import decode_reply
+from virtsnap_protocol.replies import decode_reply, decode_result
 from virtsnap_protocol.requests import decode_request
 
 if TYPE_CHECKING:
@@ -177,6 +177,18 @@ class ClientSession:
     def abandon(self, identity: int) -> None:
         """Forget a call: its answer, if there will be one, is dropped."""
         self._pending.pop(identity, None)
+
+    def receive_result(self, data: bytes, identity: int, method: Method[P, R]) -> R | None:
+        """Return the result of a pending call when the data is its answer, whole and alone. Raises nothing.
+
+        A shortcut for who waits for each answer. After None nothing has been taken: `receive_data` knows the rest.
+        """
+        if identity not in self._pending or not self._framer.is_one_frame(data):
+            return None
+        result = decode_result(data, identity, method.result)
+        if result is not None:
+            del self._pending[identity]
+        return result
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Reply | Notice]:
         """Return what the daemon says: answers to pending calls, and notices. Raises nothing.
