@@ -34,7 +34,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "definitions hierarchies locks",
         "store",
         "models",
-        "config listener logs stream systemd",
+        "config documents listener logs stream systemd",
     )
 )
 """The daemon from the top down. A module imports from its own layer and those below, never from above."""

@@ -165,7 +165,9 @@ class BlockingConnection(HostVerbs):
                 sent += self._stream.send(memoryview(frame)[sent:] if sent else frame)
             while answer is None:
                 data = self._receive(until)
-                answer = self._session.receive_result(data, identity, method) or self._sort(data)
+                answer = self._session.receive_result(data, identity, method)
+                if answer is None:
+                    answer = self._sort(data)
         except TimeoutError:
             raise too_late(method, seconds or 0, maybe_applied=begun and not method.reads) from None
         except (ConnectionLost, OSError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -24,6 +24,11 @@ from virtsnap_protocol.rawjson import (
     read_or_unset,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+R = TypeVar("R")
+
 
 class _Reply(msgspec.Struct, gc=False):
     """Everything that a daemon sends, in one type."""
@@ -36,14 +41,11 @@ class _Reply(msgspec.Struct, gc=False):
     params: Raw | UnsetType = UNSET
 
 
-R = TypeVar("R")
-
-
-class _Answer(msgspec.Struct, Generic[R], gc=False, forbid_unknown_fields=True):
+class Answer(msgspec.Struct, Generic[R], gc=False, forbid_unknown_fields=True):
     """The answer to a call that went well, its result included."""
 
     jsonrpc: Literal["2.0"]
-    id: int | float  # with int alone 1.0 would be 1, which it is not elsewhere
+    id: int
     result: R
 
 
@@ -57,22 +59,10 @@ _reply: Final = msgspec.json.Decoder(_Reply)
 _wire_error: Final = msgspec.json.Decoder(_WireError)
 
 
-def decode_result(frame: bytes, identity: int, result: type[R]) -> R | None:
-    """Return the result in a frame that is the answer to this call and has one of this type, in a single decode.
-
-    None says only that `decode_reply` has to look at the frame. Raises nothing.
-    """
-    try:
-        check_text(frame)
-        answer: _Answer[R] = _answer(result).decode(frame)
-    except UNREADABLE:
-        return None
-    return answer.result if answer.id == identity and isinstance(answer.id, int) else None
-
-
 @functools.cache
-def _answer(result: type) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(_Answer[result])  # type: ignore[valid-type] # made when it is first needed
+def answer_decoder(result: Hashable) -> msgspec.json.Decoder[Answer[Any]]:
+    """Return the decoder that reads an answer with a result of this type in one go; it refuses everything else."""
+    return msgspec.json.Decoder(Answer[result])  # type: ignore[valid-type] # the type is known when it runs
 
 
 def decode_reply(frame: bytes) -> Response | Notice | list[Response | Notice]:

@@ -30,7 +30,8 @@ from virtsnap_protocol.messages import (
     encode_request,
     encode_result,
 )
-from virtsnap_protocol.replies import decode_reply, decode_result
+from virtsnap_protocol.rawjson import UNREADABLE
+from virtsnap_protocol.replies import Answer, answer_decoder, decode_reply
 from virtsnap_protocol.requests import decode_request
 
 if TYPE_CHECKING:
@@ -183,12 +184,16 @@ class ClientSession:
 
         A shortcut for who waits for each answer. After None nothing has been taken: `receive_data` knows the rest.
         """
-        if identity not in self._pending or not self._framer.is_one_frame(data):
+        if not data.isascii() or not self._framer.is_one_frame(data):
             return None
-        result = decode_result(data, identity, method.result)
-        if result is not None:
-            del self._pending[identity]
-        return result
+        try:
+            answer: Answer[R] = answer_decoder(method.result).decode(data)
+        except UNREADABLE:
+            return None
+        if answer.id != identity or identity not in self._pending:
+            return None
+        del self._pending[identity]
+        return answer.result
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Reply | Notice]:
         """Return what the daemon says: answers to pending calls, and notices. Raises nothing.

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import virtsnap
-from tests.support.fake_daemon import FakeDaemon, hanging_up, refusing, silent
+from tests.support.fake_daemon import FakeDaemon, Silence, hanging_up, refusing, silent
 from tests.support.samples import DOMAIN, lifecycle_event
 from virtsnap_protocol.errors import (
     ConnectionLost,
@@ -21,7 +21,9 @@ from virtsnap_protocol.errors import (
     MethodNotFound,
     ResyncRequired,
 )
+from virtsnap_protocol.method import Method
 from virtsnap_protocol.methods import connection, domain, event
+from virtsnap_protocol.session import notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,23 @@ def client(daemon: FakeDaemon) -> Iterator[virtsnap.BlockingConnection]:
 
 def test_a_call_returns_the_result(client: virtsnap.BlockingConnection) -> None:
     assert client.domain("vm").info().domain == DOMAIN
+
+
+def test_text_beyond_ascii_arrives_as_it_was_sent(
+    client: virtsnap.BlockingConnection, daemon: FakeDaemon
+) -> None:
+    daemon.answers["domain.xml"] = lambda params: domain.XmlResult(xml=params.domain)
+    assert client.domain("Übergang").xml().xml == "Übergang"
+
+
+@pytest.mark.parametrize("deadline", [None, 60.0])
+def test_documents_larger_than_any_buffer_come_and_go_whole(
+    client: virtsnap.BlockingConnection, daemon: FakeDaemon, deadline: float | None
+) -> None:
+    document = "x" * 3_000_000
+    daemon.answers["domain.define"] = lambda params: domain.XmlResult(xml=params.xml)
+    echo = Method("domain.define", domain.DefineParams, domain.XmlResult, summary="")
+    assert client.call(echo, domain.DefineParams(xml=document), deadline=deadline).xml == document
 
 
 def test_an_error_of_the_daemon_is_raised_as_what_it_is(
@@ -166,6 +185,21 @@ def test_events_that_arrive_during_a_call_are_kept(
         daemon.notify(event.EVENT, event.EventNotice(subscription=7, event=lifecycle_event(1)))
         client.ping()
         assert stream.next(timeout=0) == lifecycle_event(1)
+
+
+def test_an_event_in_one_piece_with_an_answer_is_kept(
+    client: virtsnap.BlockingConnection, daemon: FakeDaemon
+) -> None:
+    notice = notify(event.EVENT, event.EventNotice(subscription=7, event=lifecycle_event(1)))
+
+    def answer_with_news(_: object) -> msgspec.Struct:
+        daemon.say(notice + b'{"jsonrpc":"2.0","id":2,"result":{}}\n' + notice)
+        raise Silence
+
+    with client.events() as stream:
+        daemon.answers["connection.ping"] = answer_with_news
+        client.ping()
+        assert [stream.next(timeout=0), stream.next(timeout=0)] == [lifecycle_event(1)] * 2
 
 
 def test_waiting_for_an_event_ends_at_the_timeout(client: virtsnap.BlockingConnection) -> None:

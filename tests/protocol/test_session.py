@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from msgspec import Raw
@@ -105,6 +106,63 @@ def test_an_answer_to_a_call_that_was_never_made_is_dropped(identity: str) -> No
     client = ClientSession()
     client.call(*PING)
     assert client.receive_data(b'{"jsonrpc":"2.0","id":%b,"result":{}}\n' % identity.encode()) == []
+
+
+def test_an_answer_that_is_whole_and_alone_is_its_result() -> None:
+    client = ClientSession()
+    identity, _ = client.call(snapshot.GET, GET)
+    plain = msgspec.structs.replace(INFO, snapshot=msgspec.structs.replace(INFO.snapshot, description="x"))
+    frame = ServerSession().result(Call(identity, "snapshot.get", None), plain)
+    assert client.receive_result(frame, identity, snapshot.GET) == plain
+    assert not client.pending
+    assert client.receive_result(frame, identity, snapshot.GET) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{}}', id="no newline yet"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{}}\n{"jsonrpc":"2.0",', id="more behind it"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{}}\n' * 2, id="twice"),
+        pytest.param(
+            b'{"jsonrpc":"2.0","method":"event"}\n{"jsonrpc":"2.0","id":1,"result":{}}\n', id="notice"
+        ),
+        pytest.param(b'{"jsonrpc":"2.0","method":"event","params":{}}\n', id="notice alone"),
+        pytest.param(b'{"jsonrpc":"2.0","id":2,"result":{}}\n', id="of another call"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1.0,"result":{}}\n', id="a fraction for an id"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}\n', id="error"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{},"error":{}}\n', id="both"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{},"took":3}\n', id="unknown member"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":7}\n', id="of the wrong shape"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{"a":"\xff"}}\n', id="not UTF-8"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,\n"result":{}}\n', id="cut by a newline"),
+        pytest.param(b'[{"jsonrpc":"2.0","id":1,"result":{}}]\n', id="batch"),
+        pytest.param(b"nonsense\n", id="nonsense"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{' + b" " * 300 + b"}}\n", id="too long"),
+    ],
+)
+def test_all_else_is_left_untouched_for_the_general_way(data: bytes) -> None:
+    tried, fresh = ClientSession(frame_limit=200), ClientSession(frame_limit=200)
+    for client in (tried, fresh):
+        client.call(connection.PING, NoParams())
+    assert tried.receive_result(data, 1, connection.PING) is None
+    assert list(tried.pending) == [1]
+    assert [_seen(m) for m in tried.receive_data(data)] == [_seen(m) for m in fresh.receive_data(data)]
+
+
+def test_what_ends_a_frame_that_has_begun_is_not_taken_for_an_answer() -> None:
+    client = ClientSession()
+    identity, _ = client.call(connection.PING, NoParams())
+    answer = b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
+    assert client.receive_data(b'{"jsonrpc":"2.0","method":"x","params":') == []
+    assert client.receive_result(answer, identity, connection.PING) is None
+
+
+def _seen(message: Reply | Notice) -> object:
+    """Return what can be compared of a message."""
+    if isinstance(message, Notice):
+        return message.method, message.params
+    return message.id, message.result, str(message.error)
 
 
 def test_a_cancelled_call_is_answered_all_the_same() -> None:

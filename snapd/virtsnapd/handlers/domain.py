@@ -11,6 +11,7 @@ from virtsnap_protocol.errors import Error, OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
 from virtsnapd.access import require_secrets
+from virtsnapd.documents import read_document
 from virtsnapd.domains import Domain, Transition, require_active, require_inactive
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.routing import handles
@@ -93,7 +94,7 @@ def xml(context: Context, params: methods.XmlParams) -> methods.XmlResult:
 async def define(context: Context, params: methods.DefineParams) -> methods.InfoResult:
     """Define a persistent domain, or change its definition."""
     hypervisor = context.hypervisor(params.uri)
-    definition = _prepared(hypervisor, params.xml)
+    definition = await _prepared(hypervisor, params.xml)
     with hypervisor.domains.claim(definition) as domain:
         async with domain.lock.hold(methods.DEFINE.name, who=str(context.caller), long=False):
             await hypervisor.domains.define(domain, definition)
@@ -122,7 +123,7 @@ async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
 async def create(context: Context, params: methods.CreateParams) -> methods.InfoResult:
     """Run a transient domain from its definition, or a defined one with this definition until it stops."""
     hypervisor = context.hypervisor(params.uri)
-    definition = _prepared(hypervisor, params.xml)
+    definition = await _prepared(hypervisor, params.xml)
     paused = "paused" in params.flags
     with hypervisor.domains.claim(definition) as domain:
         async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=True):
@@ -214,9 +215,12 @@ async def _switch(
             raise
 
 
-def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
-    definition = DomainDefinition.parse(text, new_uuid=lambda: str(uuid.uuid4()))
-    return hypervisor.driver.prepare(definition)
+async def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
+    def read() -> DomainDefinition:
+        definition = DomainDefinition.parse(text, new_uuid=lambda: str(uuid.uuid4()))
+        return hypervisor.driver.prepare(definition)
+
+    return await read_document(text, read)
 
 
 async def _start(

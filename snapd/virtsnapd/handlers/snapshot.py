@@ -20,6 +20,7 @@ from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import snapshot as methods
 from virtsnapd import snapshots
 from virtsnapd.access import require_secrets
+from virtsnapd.documents import read_document
 from virtsnapd.models.alignment import align_disks
 from virtsnapd.models.listing import select
 from virtsnapd.models.redefine import prepare_redefine
@@ -132,7 +133,7 @@ async def create(context: Context, params: methods.CreateParams) -> methods.Info
     async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=long):
         if "halt" in flags and not domain.persistent:
             raise OperationInvalid("cannot halt after transient domain snapshot", domain=domain.name)
-        parsed = _parse(domain, params)
+        parsed = await read_document(params.xml, lambda: _parse(domain, params))
         if "no-metadata" not in flags:
             hypervisor.driver.check_snapshot_name(parsed.snapshot.name)
         if "redefine" in flags:
