@@ -76,8 +76,6 @@ class Driver(ABC):
     """The first part of its URIs."""
     title: ClassVar[str]
     """Its name for people."""
-    domain_types: ClassVar[frozenset[str]]
-    """Values of ``<domain type=...>`` that it accepts."""
     create_flags: ClassVar[frozenset[CreateFlag]]
     """Flags of snapshot.create that it honours."""
     revert_flags: ClassVar[frozenset[RevertFlag]]

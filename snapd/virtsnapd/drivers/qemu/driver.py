@@ -59,7 +59,6 @@ class QemuDriver(Driver):
 
     scheme = "qemu"
     title = "QEMU"
-    domain_types = frozenset(ACCELERATORS)
     create_flags: ClassVar[frozenset[CreateFlag]] = frozenset(
         {"redefine", "current", "no-metadata", "halt", "atomic", "validate"}
     )

@@ -39,7 +39,6 @@ class SimulatedDriver(Driver):
 
     scheme = "test"
     title = "simulated"
-    domain_types = frozenset({"test"})
     announces_definition = False  # as libvirt's test driver
     create_flags: ClassVar[frozenset[CreateFlag]] = frozenset(get_args(CreateFlag))
     revert_flags: ClassVar[frozenset[RevertFlag]] = frozenset(get_args(RevertFlag))
