@@ -31,6 +31,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "access events jobs",
         "drivers",
         "domains",
+        "domain",
         "definitions hierarchies locks",
         "store",
         "models",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from virtsnapd.access import Caller
     from virtsnapd.config import Config
     from virtsnapd.definitions import Definitions
-    from virtsnapd.domains import Domain, DomainTable
+    from virtsnapd.domain import Domain
+    from virtsnapd.domains import DomainTable
     from virtsnapd.drivers.api import Driver
     from virtsnapd.events import EventHub, Send, Subscription
 

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from virtsnap_protocol.errors import Error, OperationInvalid, OutcomeUnknown, RevertRisky, StorageError
-from virtsnapd.domains import Transition
+from virtsnapd.domain import Transition
 from virtsnapd.models.forest import Change
 from virtsnapd.store import OperationRow, Transaction
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnap_protocol.methods.event import EventKind, Lifecycle
     from virtsnapd.context import Hypervisor
-    from virtsnapd.domains import Domain
+    from virtsnapd.domain import Domain
     from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot
     from virtsnapd.store import Verb
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import Running
     from tests.support.rpc import Rpc
-    from virtsnapd.domains import Domain
+    from virtsnapd.domain import Domain
 
 
 class Gate:

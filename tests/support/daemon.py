@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.rpc import Rpc
     from virtsnapd.context import Hypervisor, Services
-    from virtsnapd.domains import Domain
+    from virtsnapd.domain import Domain
 
 URI: Final = "test:///default"
 

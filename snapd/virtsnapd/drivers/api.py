@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
     from virtsnapd.config import Config
-    from virtsnapd.domains import Domain, DomainTable, Transition
+    from virtsnapd.domain import Domain, Transition
+    from virtsnapd.domains import DomainTable
     from virtsnapd.models.domain import DomainDefinition
     from virtsnapd.models.snapshot import Snapshot
 

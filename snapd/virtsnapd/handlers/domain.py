@@ -12,7 +12,7 @@ from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
 from virtsnapd.access import require_secrets
 from virtsnapd.documents import read_document
-from virtsnapd.domains import Domain, Transition, require_active, require_inactive
+from virtsnapd.domain import Domain, Transition, require_active, require_inactive
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.routing import handles
 

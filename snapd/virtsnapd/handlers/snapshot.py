@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnapd.context import Context, Hypervisor
-    from virtsnapd.domains import Domain
+    from virtsnapd.domain import Domain
 
 CREATE_PREFIX: Final = "VIR_DOMAIN_SNAPSHOT_CREATE_"
 REVERT_PREFIX: Final = "VIR_DOMAIN_SNAPSHOT_REVERT_"

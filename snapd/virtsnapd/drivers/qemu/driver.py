@@ -19,7 +19,7 @@ from virtsnap_protocol.errors import (
     OperationUnsupported,
     OutcomeUnknown,
 )
-from virtsnapd.domains import Domain, Transition
+from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.api import Driver, DriverContext, Unavailable
 from virtsnapd.drivers.qemu import images, internal
 from virtsnapd.drivers.qemu.arguments import check_honoured, command_line

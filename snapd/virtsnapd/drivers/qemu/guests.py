@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from virtsnap_protocol.errors import Error, OperationFailed
-from virtsnapd.domains import Domain, Transition
+from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.qemu import process
 from virtsnapd.drivers.qemu.guest import Guest, GuestFolder, find_guest, wait_guest, wait_jobs_concluded
 from virtsnapd.drivers.qemu.monitor import MonitorError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, get_args
 from typing_extensions import override
 
 from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
-from virtsnapd.domains import Domain, Transition
+from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.api import Driver, DriverContext
 from virtsnapd.drivers.simulated.faults import Faults
 from virtsnapd.models.domain import DomainDefinition
