@@ -28,9 +28,9 @@ regenerate: .venv/installed
 	$(PYTHON) -m tests.support.regenerate
 
 .venv/installed: pyproject.toml
-	python3 -m venv .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+	@python3 -m venv .venv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
 
 define ensure-packages
 	@missing=""; for package in $(1); do \

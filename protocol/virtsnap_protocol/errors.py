@@ -386,6 +386,13 @@ class StorageError(RequestError):
     prefix = "cannot store the change: "
 
 
+class StoreUnusable(StorageError):
+    """The store cannot be opened or read; it was left as it is."""
+
+    kind = "store-unusable"
+    prefix = "cannot open the store: "
+
+
 class ResyncRequired(RequestError):
     """Events after the given position are no longer held; list the objects again and subscribe afresh."""
 

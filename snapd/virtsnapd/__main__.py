@@ -15,7 +15,7 @@ import trio
 
 from virtsnap_protocol.errors import Error
 from virtsnapd import VERSION, config, logs, systemd
-from virtsnapd.daemon import STORE_NAME, Daemon, open_services
+from virtsnapd.daemon import STORE_NAME, Daemon, open_services, require_usable
 from virtsnapd.listener import StateLock
 from virtsnapd.store import Store
 
@@ -33,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(options.config).with_folders(options.runtime_dir, options.state_dir)
         logs.configure(settings.daemon.log_level, sys.stderr)
+        require_usable(settings)
+        if options.check:
+            return _check(settings)
         with StateLock(settings.state_dir):
-            if options.check:
-                return _check(settings)
             _allow_descriptors()
             trio.run(_run, settings)
     except Error as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import grp
 import itertools
 import logging
 import os
+import pwd
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import ConfigUnsupported, StorageError, TooBusy
+from virtsnap_protocol.errors import ConfigUnsupported, Problem, StorageError, TooBusy
 from virtsnap_protocol.messages import encode_error
 from virtsnap_protocol.methods import METHODS
 from virtsnapd.context import Hypervisor, Services
@@ -57,7 +59,6 @@ async def open_services(config: Config) -> AsyncIterator[Services]:
         definitions = Definitions(dict(loaded.definitions))
         hypervisors: dict[str, Hypervisor] = {}
         keys = itertools.count(max((head.key for head, _ in loaded.hierarchies), default=0) + 1)
-        _require_known(config)
         for scheme in config.drivers.enabled:
             hypervisor = await _open_hypervisor(scheme, config, store, definitions, keys, loaded, stack)
             hypervisors |= dict.fromkeys(URIS[scheme], hypervisor)
@@ -71,12 +72,24 @@ async def open_services(config: Config) -> AsyncIterator[Services]:
         yield services
 
 
-def _require_known(config: Config) -> None:
-    unknown = [scheme for scheme in config.drivers.enabled if scheme not in DRIVERS]
-    if unknown:
-        raise ConfigUnsupported(
-            f"drivers.enabled names {', '.join(unknown)}, and there are only {', '.join(DRIVERS)}"
-        )
+def require_usable(config: Config) -> None:
+    """Refuse a configuration that this host cannot follow.
+
+    Raises:
+        ConfigUnsupported: Every setting in the way, in `problems`.
+    """
+    problems = [
+        Problem("drivers.enabled", f"there is no driver {scheme!r}, only {', '.join(DRIVERS)}")
+        for scheme in config.drivers.enabled
+        if scheme not in DRIVERS
+    ]
+    if config.daemon.group and config.daemon.group not in {group.gr_name for group in grp.getgrall()}:
+        problems.append(Problem("daemon.group", f"there is no group {config.daemon.group!r}"))
+    if config.qemu.user and config.qemu.user not in {user.pw_name for user in pwd.getpwall()}:
+        problems.append(Problem("qemu.user", f"there is no user {config.qemu.user!r}"))
+    if problems:
+        text = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
+        raise ConfigUnsupported(text, problems=problems)
 
 
 async def _open_hypervisor(
@@ -209,6 +222,5 @@ class Daemon:
         await serve(listener, handle, clients, self._places[bool(read_only)], self._refuse)
 
     def _refuse(self, stream: UnixStream) -> None:
-        limit = self._config.limits.clients
-        refusal = TooBusy(f"{limit} clients are connected already", remedy="try again later")
+        refusal = TooBusy("as many clients are connected as may be", remedy="try again later")
         stream.send_nowait(encode_error(None, refusal) + b"\n")

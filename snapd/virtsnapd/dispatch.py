@@ -58,6 +58,8 @@ class Dispatcher:
             RecursionError,
         ) as error:  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
             raise explain(method, bytes(params), str(error)) from error
+        if not method.reads:
+            log.info("%s%s, by %s", method.name, _subject(decoded), context.caller)
         answer: Result | Coroutine[Any, Any, Result] = route.handler(context, decoded)
         return answer
 
@@ -65,6 +67,12 @@ class Dispatcher:
         """Whether the call changes something, so that it is carried through though its caller vanishes."""
         route = self._routes.get(call.method)
         return route is not None and not route.method.reads
+
+
+def _subject(params: object) -> str:
+    """Return which domain and snapshot a change is about, for the log."""
+    named = (getattr(params, name, None) for name in ("domain", "snapshot"))
+    return "".join(f" {name!r}" for name in named if name is not None)
 
 
 def unforeseen(call: Call, error: Exception) -> InternalFault:

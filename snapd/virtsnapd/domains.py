@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from virtsnap_protocol.errors import DomainExists, DomainNotFound, StorageError
+from virtsnap_protocol.errors import DomainExists, DomainNotFound, StoreUnusable
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.hierarchies import Hierarchy
 from virtsnapd.locks import DomainLock
@@ -52,7 +52,7 @@ class DomainTable:
         """Take over what the store holds of this driver's domains.
 
         Raises:
-            StorageError: The snapshots of a domain make no forest.
+            StoreUnusable: The snapshots of a domain make no forest.
         """
         heads = {head.uuid: (head, found) for head, found in loaded.hierarchies if head.driver == self.scheme}
         for row in loaded.domains:
@@ -61,7 +61,7 @@ class DomainTable:
                 try:
                     hierarchy = Hierarchy(head, snapshots)
                 except ValueError as error:
-                    raise StorageError(
+                    raise StoreUnusable(
                         f"snapshots of domain '{row.name}': {error}", domain=row.name
                     ) from error
                 self._insert(self._domain(row, hierarchy))

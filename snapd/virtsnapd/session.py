@@ -139,8 +139,11 @@ class Session:
     async def _read(self, reads: trio.Nursery) -> None:
         protocol, outbox = self._protocol, self._outbox
         try:
-            while data := await self._stream.receive_some(RECEIVE_BYTES):
-                for item in protocol.receive_data(data):
+            listening = True
+            while listening:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                # a client that closes its side without a newline has still said something
+                for item in protocol.receive_data(data or b"\n"):
                     if isinstance(item, Call):
                         self._begin(item, reads)
                     elif isinstance(item, Cancel):
@@ -151,8 +154,7 @@ class Session:
                         outbox.flush()
                         await outbox.wait_room()
                 outbox.flush()
-                if protocol.closing:
-                    return
+                listening = bool(data) and not protocol.closing
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("client %s vanished", self._context.caller)
 

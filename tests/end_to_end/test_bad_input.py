@@ -274,6 +274,16 @@ async def test_a_record_that_makes_no_sense_is_refused(rpc: Rpc, xml: str) -> No
     assert error.code in {1, 8, 27, 35, 67}, error
 
 
+@pytest.mark.parametrize("name", ["a\nb", "tab\tname", "\x7f"])
+@pytest.mark.parametrize("flags", [[], ["redefine"]])
+async def test_control_characters_in_names_of_snapshots_are_refused(
+    rpc: Rpc, name: str, flags: list[str]
+) -> None:
+    xml = record(name=name) if flags else named(name)
+    error = await rpc.refusal("snapshot.create", domain="test", xml=xml, flags=flags)
+    assert (error.code, "control characters" in str(error)) == (35, True)
+
+
 async def test_strange_names_of_snapshots_are_names_and_nothing_else(rpc: Rpc) -> None:
     """libvirt's test driver takes them too; no file is called after a snapshot here."""
     strange = [

@@ -198,12 +198,37 @@ def test_a_check_tells_what_is_stored(host: Host) -> None:
 def test_one_daemon_at_a_time_uses_a_state_folder(host: Host) -> None:
     host.start()
     other = ["--runtime-dir", str(host.folder / "r2"), "--state-dir", str(host.state)]
-    for more in ([], ["--check"]):
-        done = run(*other, *more)
-        assert done.returncode == 1
-        assert f"state folder '{host.state}' is in use by process {host.pid}" in done.stderr
-        assert "Traceback" not in done.stderr
+    done = run(*other)
+    assert done.returncode == 1
+    assert f"state folder '{host.state}' is in use by process {host.pid}" in done.stderr
+    assert "Traceback" not in done.stderr
     take(host, "s1")
+
+
+def test_a_check_disturbs_no_running_daemon(host: Host) -> None:
+    host.start()
+    take(host, "s1")
+    done = run("--runtime-dir", host.folder / "r2", "--state-dir", host.state, "--check")
+    assert (done.returncode, done.stdout) == (0, f"{host.state}/store.sqlite: 1 domains, 1 snapshots\n")
+    take(host, "s2")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("[drivers]\nenabled = ['tset']", "drivers.enabled: there is no driver 'tset', only test, qemu"),
+        ("[daemon]\ngroup = 'nosuchgroup'", "daemon.group: there is no group 'nosuchgroup'"),
+        ("[qemu]\nuser = 'nosuchuser'", "qemu.user: there is no user 'nosuchuser'"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_a_setting_that_this_host_cannot_follow_is_refused(
+    short_tmp: Path, setting: str, words: str, more: list[str]
+) -> None:
+    (short_tmp / "c.toml").write_text(setting)
+    done = run("--config", short_tmp / "c.toml", *folders(short_tmp), *more)
+    assert (done.returncode, words in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
 
 
 def test_one_daemon_at_a_time_uses_a_socket(host: Host) -> None:

@@ -44,6 +44,7 @@ MAX_NAME: Final = 255
 _STATES: Final[dict[str, SnapshotState]] = {state: state for state in get_args(SnapshotState)}
 _NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 _MAX_REMEMBERED: Final = 64 * 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}")
 _Parts: TypeAlias = dict[str, Element]
 
@@ -126,6 +127,8 @@ def parse_snapshot(
         check_grammar(root)
     parts = _parts(root)
     name = _text(parts, "name")
+    if _CONTROL.search(name):
+        raise XmlDetail(f"invalid snapshot name {name[:32]!r}: name can't contain control characters")
     if len(name) > MAX_NAME:
         raise XmlDetail(
             f"invalid snapshot name '{name[:32]}...': name can't have more than {MAX_NAME} characters"

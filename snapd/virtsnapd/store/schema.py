@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from virtsnap_protocol.errors import StorageError
+from virtsnap_protocol.errors import StoreUnusable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -88,11 +88,11 @@ def refuse_newer(connection: sqlite3.Connection) -> int:
     """Return the version of the database, of which nothing is touched.
 
     Raises:
-        StorageError: The store was written by a newer version.
+        StoreUnusable: The store was written by a newer version.
     """
     found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > VERSION:
-        raise StorageError(
+        raise StoreUnusable(
             f"the store has format {found} and this daemon knows formats up to {VERSION}",
             remedy="start the version of virtsnapd that wrote it, or a newer one",
         )
@@ -103,12 +103,12 @@ def require_current(connection: sqlite3.Connection) -> None:
     """Refuse a store of another version, of which nothing more is known.
 
     Raises:
-        StorageError: Older, or newer.
+        StoreUnusable: Older, or newer.
     """
     refuse_newer(connection)
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found < VERSION:
-        raise StorageError(
+        raise StoreUnusable(
             f"the store has format {found}, which the daemon brings to format {VERSION} when it starts"
         )
 
@@ -117,7 +117,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Bring the database to this version.
 
     Raises:
-        StorageError: The store was written by a newer version; nothing is touched.
+        StoreUnusable: The store was written by a newer version; nothing is touched.
     """
     found = refuse_newer(connection)
     for number, script in enumerate(MIGRATIONS[found:], start=found + 1):

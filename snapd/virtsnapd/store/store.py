@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from virtsnap_protocol.errors import Error, StorageError
+from virtsnap_protocol.errors import Error, StorageError, StoreUnusable
 from virtsnap_protocol.methods.event import Event
 from virtsnapd.models.snapshot import Snapshot
 from virtsnapd.store import schema
@@ -72,7 +72,7 @@ class Store:
         """Open the store at `path` to look at it; nothing is migrated or written. Blocks.
 
         Raises:
-            StorageError: Not a store, damaged, or of another version.
+            StoreUnusable: Not a store, damaged, or of another version.
         """
         try:
             connection = sqlite3.connect(
@@ -84,7 +84,7 @@ class Store:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise StorageError(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
+            raise StoreUnusable(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
         return cls(path, connection, "", events_kept=0)
 
     @classmethod
@@ -92,7 +92,7 @@ class Store:
         """Open or make the store at `path`. Blocks.
 
         Raises:
-            StorageError: Not a store, damaged, from a newer version, or not accessible; nothing was changed.
+            StoreUnusable: Not a store, damaged, from a newer version, or not accessible; nothing was changed.
         """
         try:
             path.touch(mode=0o600)  # definitions hold secrets; SQLite gives its other files the same mode
@@ -108,19 +108,19 @@ class Store:
                 connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
+            raise StoreUnusable(f"{path}: {error}", path=str(path), remedy=RESTORE) from error
         return cls(path, connection, epoch, events_kept=events_kept)
 
     def load(self) -> Loaded:
         """Read everything that is kept in memory. Blocks; call before `start`.
 
         Raises:
-            StorageError: A record cannot be read.
+            StoreUnusable: A record cannot be read.
         """
         try:
             return self._load()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise StorageError(f"{self.path}: {error}", path=str(self.path)) from error
+            raise StoreUnusable(f"{self.path}: {error}", path=str(self.path)) from error
 
     def _load(self) -> Loaded:
         execute = self._connection.execute

@@ -197,6 +197,8 @@ class Guests:
             return
         async with domain.lock.wait("the guest's own end"):
             if self._by_uuid.get(guest.uuid) is guest:
+                level = logging.INFO if ending is POWERED_OFF else logging.WARNING
+                log.log(level, "%s: its guest ended by itself: %s", domain.name, ending.reason)
                 try:
                     await self.end(guest, domain, ending)
                 except Error as error:  # a full disk: the domain stays listed, and destroy records the end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -112,6 +113,7 @@ def argv_with_sockets(definition: DomainDefinition, folder: Path) -> list[str]:
     )
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_an_unprivileged_guest_runs_as_that_user_inside_the_sandbox(short_tmp: Path) -> None:
     definition = qemu_golden.defined(qemu_golden.given("smallest"))
     arguments = command_line(
