@@ -15,8 +15,6 @@ Id = str | int | float | None
 
 CANCEL_REQUEST: Final = "$/cancelRequest"
 """The notification that asks for the end of a request, as in the Language Server Protocol."""
-PROGRESS: Final = "$/progress"
-"""The notification that tells how far a request or a job has come."""
 
 
 class Batch:

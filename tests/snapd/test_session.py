@@ -75,6 +75,19 @@ async def test_a_client_that_has_said_all_still_gets_its_answers(running: Runnin
         assert await rpc.frame() is None
 
 
+async def test_a_last_line_needs_no_newline(rpc: Rpc) -> None:
+    await rpc.send(b'{"jsonrpc":"2.0","id":7,"method":"connection.ping"}')
+    await rpc.stream.send_eof()
+    assert await rpc.frame() == {"jsonrpc": "2.0", "id": 7, "result": {}}
+    assert await rpc.frame() is None
+
+
+async def test_half_a_last_line_is_answered_with_an_error(rpc: Rpc) -> None:
+    await rpc.send(b'{"jsonrpc":"2.0","id":7,"meth')
+    await rpc.stream.send_eof()
+    assert (await rpc.frame())["error"]["code"] == -32700
+
+
 async def test_a_ping_is_answered_while_a_long_call_runs(running: Running, rpc: Rpc) -> None:
     gate = Gate(running, "take")
     long = await rpc.begin("snapshot.create", domain="test", xml=SNAPSHOT % "s1")

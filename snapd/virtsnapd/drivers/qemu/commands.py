@@ -33,8 +33,6 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     name: str
     alias: str | None = None
     is_default: bool = False
-    cpu_max: int = 1
-    deprecated: bool = False
 
 
 class _Image(msgspec.Struct):

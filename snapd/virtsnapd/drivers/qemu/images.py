@@ -40,9 +40,6 @@ class ImageSnapshot(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     vm_state_size: int
     """Bytes of memory state; 0 is a snapshot of the disk alone."""
     date_sec: int = 0
-    date_nsec: int = 0
-    vm_clock_sec: int = 0
-    vm_clock_nsec: int = 0
 
 
 class ImageInfo(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -50,8 +47,6 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     format: str
     virtual_size: int
-    actual_size: int = 0
-    dirty_flag: bool = False
     snapshots: list[ImageSnapshot] = []
     backing_filename: str | None = None
     """As written in the image: a relative name is relative to the image."""
