@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
-from tests.support.daemon import operations, running_daemon, settings
+from tests.support.daemon import Gate, operations, running_daemon, settings
 from tests.support.snapshots import TRANSIENT
 from virtsnap_protocol.errors import Error
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
@@ -20,21 +19,6 @@ if TYPE_CHECKING:
     from tests.support.daemon import Running
     from tests.support.rpc import Rpc
     from virtsnapd.domain import Domain
-
-
-class Gate:
-    """Holds a step of the simulated driver until it is opened."""
-
-    def __init__(self, running: Running, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reached = trio.Event()
-        self.open = trio.Event()
-        self._real: Callable[..., Awaitable[object]] = getattr(running.driver, step)
-        monkeypatch.setattr(running.driver, step, self._held)
-
-    async def _held(self, *arguments: object, **named: object) -> object:
-        self.reached.set()
-        await self.open.wait()
-        return await self._real(*arguments, **named)
 
 
 async def failure(rpc: Rpc, identity: int) -> Error:
@@ -52,13 +36,13 @@ def write_protect(running: Running, *, on: bool) -> None:
 async def test_a_domain_that_is_being_made_cannot_be_changed_before_it_is_recorded(
     running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(running, "resume", monkeypatch)
+    gate = Gate(running, "resume")
     creating = await rpc.begin("domain.create", xml=TRANSIENT)
-    await gate.reached.wait()
+    await gate.entered.wait()
     async with running.client() as other:
         assert (await other.refusal("domain.suspend", domain="brief")).kind == "domain-busy"
         assert (await other.refusal("domain.define", xml=TRANSIENT)).kind == "domain-busy"
-        gate.open.set()
+        gate.opened.set()
         await rpc.result(creating)
         await other.call("domain.destroy", domain="brief")
         assert (await other.refusal("domain.info", domain="brief")).kind == "no-domain"
@@ -67,14 +51,14 @@ async def test_a_domain_that_is_being_made_cannot_be_changed_before_it_is_record
 async def test_a_domain_that_is_destroyed_while_it_starts_does_not_come_back(
     running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(running, "resume", monkeypatch)
+    gate = Gate(running, "resume")
     running.driver.faults.inject("resume", Fault(error="it does not run"))
     creating = await rpc.begin("domain.create", xml=TRANSIENT)
-    await gate.reached.wait()
+    await gate.entered.wait()
     async with running.client() as other:
         destroying = await other.begin("domain.destroy", domain="brief")
         await other.call("connection.ping")
-        gate.open.set()
+        gate.opened.set()
         assert (await failure(rpc, creating)).cause == "it does not run"
         await other.answer(destroying)
         assert (await other.refusal("domain.info", domain="brief")).kind == "no-domain"
@@ -84,14 +68,14 @@ async def test_a_domain_that_is_destroyed_while_it_starts_does_not_come_back(
 async def test_destroying_overrules_an_operation_that_is_stuck(
     running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(running, "take", monkeypatch)
+    gate = Gate(running, "take")
 
     async def interrupt(_domain: Domain) -> None:
-        gate.open.set()  # a real guest that is killed fails what is asked of it
+        gate.opened.set()  # a real guest that is killed fails what is asked of it
 
     monkeypatch.setattr(running.driver, "interrupt", interrupt)
     taking = await rpc.begin("snapshot.create", domain="test", xml="<domainsnapshot/>")
-    await gate.reached.wait()
+    await gate.entered.wait()
     async with running.client() as other:
         assert (await other.refusal("domain.suspend", domain="test")).kind == "domain-busy"
         await other.call("domain.destroy", domain="test")
@@ -104,11 +88,11 @@ async def test_a_revert_that_cannot_be_recorded_is_owed_and_recorded_later(
 ) -> None:
     await rpc.take("s1")
     await rpc.take("s2")
-    gate = Gate(running, "revert", monkeypatch)
+    gate = Gate(running, "revert")
     reverting = await rpc.begin("snapshot.revert", domain="test", snapshot="s1")
-    await gate.reached.wait()
+    await gate.entered.wait()
     write_protect(running, on=True)
-    gate.open.set()
+    gate.opened.set()
     error = await failure(rpc, reverting)
     assert error.kind == "storage-error"
     assert error.remedy is not None
@@ -125,12 +109,12 @@ async def test_a_guest_that_runs_after_a_revert_is_not_reverted_again_at_the_nex
 ) -> None:
     async with running_daemon(settings(short_tmp)) as running, running.client() as rpc:
         await rpc.take("s1")
-        gate = Gate(running, "resume", monkeypatch)
+        gate = Gate(running, "resume")
         reverting = await rpc.begin("snapshot.revert", domain="test", snapshot="s1")
-        await gate.reached.wait()
+        await gate.entered.wait()
         assert operations(short_tmp / "s") == [("resume", "s1")]
         write_protect(running, on=True)
-        gate.open.set()
+        gate.opened.set()
         await failure(rpc, reverting)
 
     async def revert(*_arguments: object, **_named: object) -> bytes | None:
@@ -160,12 +144,12 @@ async def test_a_pause_that_cannot_be_recorded_is_taken_back(running: Running, r
 async def test_a_cancelled_pause_is_carried_through_and_recorded(
     running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(running, "suspend", monkeypatch)
+    gate = Gate(running, "suspend")
     suspending = await rpc.begin("domain.suspend", domain="test")
-    await gate.reached.wait()
+    await gate.entered.wait()
     await rpc.send(b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}\n' % suspending)
     await rpc.call("connection.ping")
-    gate.open.set()
+    gate.opened.set()
     await rpc.answer(suspending)
     assert (await rpc.call("domain.info", domain="test"))["domain"]["state"] == "paused"
 
@@ -192,9 +176,9 @@ async def test_a_halt_saves_the_moment_at_which_the_guest_stops(
 async def test_a_guest_that_was_stopped_for_a_halt_that_failed_runs_on(
     running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(running, "resume", monkeypatch)
-    gate.open.set()
+    gate = Gate(running, "resume")
+    gate.opened.set()
     running.driver.faults.inject("take", Fault(error="no room"))
     await rpc.refusal("snapshot.create", domain="test", xml="<domainsnapshot/>", flags=["halt"])
-    assert gate.reached.is_set()
+    assert gate.entered.is_set()
     assert (await rpc.call("domain.info", domain="test"))["domain"]["state"] == "running"

@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 from typing_extensions import override
 
-from tests.support.daemon import Running, running_daemon, settings
+from tests.support.daemon import Gate, Running, running_daemon, settings
 from tests.support.rpc import Rpc, connected, until
 from virtsnap.connection import open_connection
 from virtsnap_protocol.errors import ConnectionLost, InternalFault, TooBusy
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"connection.ping"}\n'
 SNAPSHOT = "<domainsnapshot><name>%s</name></domainsnapshot>"
-
-
-class Gate(Faults):
-    """Holds the simulated hypervisor at one step until it is opened."""
-
-    def __init__(self, running: Running, step: Step) -> None:
-        super().__init__()
-        self.entered = trio.Event()
-        self.opened = trio.Event()
-        self._step = step
-        running.driver.faults = self
-
-    @override
-    async def reach(self, step: Step) -> None:
-        if step == self._step:
-            self.entered.set()
-            await self.opened.wait()
 
 
 class Defect(Faults):

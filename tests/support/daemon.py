@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
+from typing_extensions import override
 
 from tests.support.rpc import connected
 from virtsnapd.config import Config, DaemonSettings, DriverSettings, LimitSettings
 from virtsnapd.daemon import STORE_NAME, Daemon, open_services
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
+from virtsnapd.drivers.simulated.faults import Faults, Step
 from virtsnapd.models.forest import Forest
 from virtsnapd.store import Loaded, Store
 
@@ -78,6 +80,24 @@ class Running:
             digests(self.config.state_dir),
             operations(self.config.state_dir),
         )
+
+
+class Gate(Faults):
+    """Holds the simulated hypervisor at one step until it is opened."""
+
+    def __init__(self, running: Running, step: Step) -> None:
+        super().__init__()
+        self.entered = trio.Event()
+        self.opened = trio.Event()
+        self._step = step
+        running.driver.faults = self
+
+    @override
+    async def reach(self, step: Step) -> None:
+        if step == self._step:
+            self.entered.set()
+            await self.opened.wait()
+        await super().reach(step)
 
 
 def settings(
