@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from virtsnap_protocol.errors import ConnectionLost
+import msgspec
+
+from virtsnap_protocol.errors import ConnectionLost, InvalidArgument
+from virtsnap_protocol.method import Uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,17 +39,31 @@ def socket_path(
 
 
 def _default(environment: Mapping[str, str], uid: int | None) -> Path:
-    runtime = environment.get("XDG_RUNTIME_DIR")
-    if (os.getuid() if uid is None else uid) != 0 and runtime:
-        own = Path(runtime) / "virtsnap" / SYSTEM_SOCKET.name
+    uid = os.getuid() if uid is None else uid
+    if uid != 0:
+        own = own_socket(uid, environment)
         if own.exists():
             return own
     return SYSTEM_SOCKET
 
 
+def own_socket(uid: int, environment: Mapping[str, str]) -> Path:
+    """Return where a user's own daemon listens: without an absolute XDG_RUNTIME_DIR in logind's folder."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime if runtime.startswith("/") else f"/run/user/{uid}", "virtsnap", SYSTEM_SOCKET.name)
+
+
 def default_uri(argument: str | None = None, *, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the URI to open: the argument, else ``VIRTSNAP_URI``, else None for the daemon's own default."""
-    return argument or environment.get("VIRTSNAP_URI") or None
+    """Return the URI to open: the argument, else ``VIRTSNAP_URI``, else None for the daemon's own default.
+
+    Raises:
+        InvalidArgument: It is not a URI.
+    """
+    uri = argument or environment.get("VIRTSNAP_URI") or None
+    try:
+        return msgspec.convert(uri, Uri | None)
+    except msgspec.ValidationError:
+        raise InvalidArgument(f"'{uri}' is not a URI such as qemu:///system or test:///default") from None
 
 
 def unreachable(path: Path, failure: OSError) -> ConnectionLost:
@@ -54,15 +72,28 @@ def unreachable(path: Path, failure: OSError) -> ConnectionLost:
         f"cannot connect to '{path}': {failure.strerror or failure}",
         path=str(path),
         cause=failure.strerror,
-        remedy=_remedy(failure),
+        remedy=_remedy(path, failure),
     )
 
 
-def _remedy(failure: OSError) -> str | None:
+def _remedy(path: Path, failure: OSError) -> str | None:
+    systems = path.parent == SYSTEM_SOCKET.parent
     if failure.errno in {errno.ENOENT, errno.ECONNREFUSED}:
-        return "is virtsnapd running? See: systemctl status virtsnapd"
+        if systems:
+            return "is virtsnapd running? See: systemctl status virtsnapd"
+        return "is virtsnapd running with this runtime folder?"
     if failure.errno in {errno.EACCES, errno.EPERM}:
-        return (
-            "only root and members of the group virtsnap may connect; see: usermod --append --groups virtsnap"
-        )
+        if systems:
+            return (
+                "only root and members of the group virtsnap may connect; "
+                f"see: usermod --append --groups virtsnap {_user_name()}"
+            )
+        return "only the user that runs this virtsnapd and members of its group may connect"
     return None
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # an account that is not in the system's tables, as in some containers
+        return "USER"

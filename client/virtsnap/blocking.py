@@ -47,6 +47,7 @@ def connect(
     Raises:
         ConnectionLost: There is no daemon at that socket, or it may not be talked to.
         DriverUnavailable: The hypervisor of the URI cannot be used.
+        InvalidArgument: The URI is none.
     """
     path = socket_path(socket, read_only=read_only)
     opened = BlockingConnection(_open_socket(path, timeout), timeout=timeout)

@@ -45,11 +45,18 @@ class SnapshotVerbs:
         running: bool = False,
         paused: bool = False,
         force: bool = False,
+        reset_nvram: bool = False,
         flags: int | Iterable[snapshot.RevertFlag] = (),
     ) -> snapshot.RevertParams:
         """Bring the domain back to the state that the snapshot saved."""
         given = words.chosen(
-            snapshot.REVERT, words.SNAPSHOT_REVERT, flags, running=running, paused=paused, force=force
+            snapshot.REVERT,
+            words.SNAPSHOT_REVERT,
+            flags,
+            running=running,
+            paused=paused,
+            force=force,
+            reset_nvram=reset_nvram,
         )
         return snapshot.RevertParams(domain=self.domain, snapshot=self.name, flags=given)
 

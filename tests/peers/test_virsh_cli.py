@@ -128,6 +128,8 @@ SCRIPTS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "event test; event; event --event foo; event --all --event lifecycle; event --event lifecycle --timeout x",
     ),
+    ("list --name \\\n--all; echo a\\\nb 'c\\\nd' \"e\\\nf\"",),
+    ("destroy test --graceful; list --all --name; list --all --managed-save; start test --force-boot",),
     ("event --event lifecycle --timeout 1; event --event lifecycle --domain nope",),
 )
 

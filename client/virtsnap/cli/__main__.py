@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getopt
 import io
+import json
 import os
 import sys
 from typing import Final
@@ -62,9 +63,9 @@ def _main(argv: list[str]) -> int:
     except getopt.GetoptError as error:
         if "requires argument" in error.msg:
             spelling = _SPELLINGS[error.opt if error.opt in _SPELLINGS else _completed(error.opt)]
-            return _refuse(f"option {spelling} requires an argument")
+            return _refuse_options(f"option {spelling} requires an argument", argv)
         dashes = "-" if len(error.opt) == 1 else "--"
-        return _refuse(f"unsupported option '{dashes}{error.opt}'. See --help.")
+        return _refuse_options(f"unsupported option '{dashes}{error.opt}'. See --help.", argv)
     settings = Settings()
     for name, value in options:
         if name in {"-h", "--help"}:
@@ -90,6 +91,14 @@ def _completed(option: str) -> str:
 def _refuse(text: str) -> int:
     sys.stderr.write(f"error: {text}\n")
     return 1
+
+
+def _refuse_options(text: str, argv: list[str]) -> int:
+    """Refuse global options; JSON is printed when it is asked for anywhere, as they cannot be told apart."""
+    if "--json" in argv:
+        sys.stdout.write(json.dumps({"error": {"message": text}}) + "\n")
+        sys.stdout.flush()
+    return _refuse(text)
 
 
 def _apply(settings: Settings, name: str, value: str) -> None:

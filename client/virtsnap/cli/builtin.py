@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import GROUPS, Command, CommandFailed, Option
-from virtsnap.cli.help import all_help, command_help, group_help
+from virtsnap.cli.help import all_help, command_facts, command_help, group_help
 from virtsnap.cli.run import Quit
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def _help(console: Console, arguments: Arguments) -> None:
     elif name in console.commands:
         command = console.commands[name]
         console.out(command_help(command))
-        options = [{"name": o.name, "kind": o.kind, "required": o.required} for o in command.options]
-        console.result({"name": name, "summary": command.summary, "options": options})
+        console.result(command_facts(command))
     elif group := next((group for group in GROUPS if group == name), None):
         console.out(group_help(group, commands))
         console.result({c.name: c.summary for c in commands if c.group == group})
@@ -64,6 +63,7 @@ def _cd(console: Console, arguments: Arguments) -> None:
         os.chdir(folder)
     except OSError as error:
         raise CommandFailed(f"cd: {folder}: {error.strerror}") from error
+    console.result({})
 
 
 def _pwd(console: Console, arguments: Arguments) -> None:
@@ -72,6 +72,7 @@ def _pwd(console: Console, arguments: Arguments) -> None:
 
 
 def _quit(console: Console, arguments: Arguments) -> None:
+    console.result({})
     raise Quit
 
 
@@ -102,7 +103,7 @@ COMMANDS: Final = (
         group="virtsnap",
         summary="change the folder",
         description="Change the folder that file names are looked up in.",
-        options=(Option("dir", "text", "the folder; without it the home folder"),),
+        options=(Option("dir", "text", "the folder; without it the home folder", completes="file"),),
         run=_cd,
     ),
     Command(

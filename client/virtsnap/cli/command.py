@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from virtsnap.cli.console import Console
 
 Kind = Literal["flag", "text", "number", "many"]
-Completes = Literal["domain", "snapshot", "command", "method", "event"]
+Completes = Literal["domain", "snapshot", "command", "method", "event", "file"]
 Group = Literal["domain", "monitor", "snapshot", "host", "virtsnap"]
 
 GROUPS: Final[Mapping[Group, str]] = {
@@ -63,7 +63,11 @@ class Command:
 JSON: Final = Option("json", "flag", "print one JSON document instead of text")
 DOMAIN: Final = Option("domain", "text", "name, id or UUID of a domain", required=True, completes="domain")
 XML_FILE: Final = Option(
-    "file", "text", "file with an XML domain definition, - for standard input", required=True
+    "file",
+    "text",
+    "file with an XML domain definition, - for standard input",
+    required=True,
+    completes="file",
 )
 
 

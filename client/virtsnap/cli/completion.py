@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -38,7 +39,7 @@ def completions(host: Host, words: Sequence[str], prefix: str) -> list[str]:
         return []
     before = command.option(words[-1][2:]) if words[-1].startswith("--") else None
     if before is not None and before.kind != "flag":
-        return _matching(prefix, _names(host, before.completes, _domain_of(command, words)))
+        return _matching(prefix, _names(host, before.completes, _domain_of(command, words), prefix))
     if prefix.startswith("-"):
         given = set(words)
         return _matching(
@@ -46,7 +47,9 @@ def completions(host: Host, words: Sequence[str], prefix: str) -> list[str]:
         )
     values = _positional(command, words)
     free = [o for o in command.options if o.kind != "flag" and not o.named_only][len(values) :]
-    return _matching(prefix, _names(host, free[0].completes, _domain_of(command, words))) if free else []
+    if not free:
+        return []
+    return _matching(prefix, _names(host, free[0].completes, _domain_of(command, words), prefix))
 
 
 def _matching(prefix: str, names: Sequence[str] | Mapping[str, object]) -> list[str]:
@@ -71,7 +74,7 @@ def _domain_of(command: Command, words: Sequence[str]) -> str | None:
     return values[0] if first is not None and first.name == "domain" and values else None
 
 
-def _names(host: Host, what: Completes | None, domain: str | None) -> list[str]:
+def _names(host: Host, what: Completes | None, domain: str | None, prefix: str) -> list[str]:
     """Return the names of a kind of things; none when the daemon cannot be asked."""
     match what:
         case "command":
@@ -80,10 +83,24 @@ def _names(host: Host, what: Completes | None, domain: str | None) -> list[str]:
             return [method.name for method in METHODS]
         case "event":
             return ["lifecycle", "snapshot"]
+        case "file":
+            return _files(prefix)
     with suppress(Error, CommandFailed):
         if what == "domain":
             return [found.name for found in host.connection.domains().domains]
         if what == "snapshot" and domain:
             found = host.connection.domain(domain).snapshots().snapshots
             return [snapshot.name for snapshot in found]
+    return []
+
+
+def _files(prefix: str) -> list[str]:
+    """Return the files of the folder that is being typed, folders with a slash; hidden ones when asked for."""
+    folder, slash, name = prefix.rpartition("/")
+    with suppress(OSError), os.scandir(folder + slash or ".") as entries:
+        return [
+            f"{folder}{slash}{entry.name}{'/' if entry.is_dir() else ''}"
+            for entry in entries
+            if name.startswith(".") or not entry.name.startswith(".")
+        ]
     return []

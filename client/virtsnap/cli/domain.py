@@ -96,7 +96,12 @@ COMMANDS: Final = (
         group="domain",
         summary="start an inactive domain",
         description="Start a domain that was defined before.",
-        options=(DOMAIN, _PAUSED),
+        options=(
+            DOMAIN,
+            _PAUSED,
+            Option("bypass-cache", "flag", "accepted for scripts: there are no managed saves"),
+            Option("force-boot", "flag", "accepted for scripts: there are no managed saves"),
+        ),
         run=_start,
     ),
     Command(
@@ -104,7 +109,10 @@ COMMANDS: Final = (
         group="domain",
         summary="stop a domain at once",
         description="Stop a domain as if its plug were pulled. Its disks and its definition stay.",
-        options=(DOMAIN,),
+        options=(
+            DOMAIN,
+            Option("graceful", "flag", "accepted for scripts: an orderly end is always tried first"),
+        ),
         run=_act(lambda domain: domain.destroy(), "destroy", "destroyed"),
     ),
     Command(
@@ -116,6 +124,7 @@ COMMANDS: Final = (
             DOMAIN,
             Option("managed-save", "flag", "accepted for scripts: there are no managed saves"),
             Option("snapshots-metadata", "flag", "forget its snapshots as well (inactive domains)"),
+            Option("checkpoints-metadata", "flag", "accepted for scripts: there are no checkpoints"),
         ),
         run=_undefine,
     ),

@@ -54,7 +54,8 @@ def _event(console: Console, arguments: Arguments) -> None:
         console.out(f"event loop {ending}\n")
     console.out(f"events received: {seen}\n")
     if not seen:
-        raise CommandFailed
+        console.result({"error": {"message": f"event loop {ending}"}})
+        raise CommandFailed  # without a word: virsh has none on standard error either
 
 
 def _wanted(arguments: Arguments) -> list[EventKind] | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import Arguments, Command, Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+_ENDS: Final = " \t\r\n;"
+_CONTINUATION: Final = "\\\n"
 
 
 class BadSyntax(Exception):
@@ -25,15 +29,61 @@ class Invocation:
     """``--help`` was among the options."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a text: where it stands, what it means, and what it still lacks."""
+
+    start: int
+    end: int
+    text: str
+    quote: str = ""
+    """The quote that does not end."""
+    escaping: bool = False
+    """It ends in a backslash that protects nothing yet."""
+
+    def completed(self, raw: str, name: str) -> str:
+        """Return what to type instead of `raw`, this word as it was typed, for it to mean `name`."""
+        rest = name[len(self.text) :]
+        if self.quote == "'":
+            return raw + rest.replace("'", "'\\''") + "'"
+        special = '"\\' if self.quote else " \t\r;'\"\\"
+        typed = [f"\\{char}" if char in special else char for char in rest]
+        if self.escaping and rest:
+            typed[0] = rest[0]
+        elif rest.startswith("#") and not raw:
+            typed[0] = "\\#"
+        return raw + "".join(typed) + self.quote
+
+
 def split(text: str) -> list[list[str]]:
     """Return the words of each command in a text; ``;`` and line ends separate commands, ``#`` begins a comment.
 
-    Within single quotes everything stands for itself; elsewhere ``\\`` protects the next character.
+    Within single quotes everything stands for itself; elsewhere ``\\`` protects the next character, and takes
+    the end of a line away.
 
     Raises:
         BadSyntax: A quote that does not end, or a backslash before nothing.
     """
-    commands: list[list[str]] = [[]]
+    commands = _scan(text)
+    for words in commands:
+        for word in words:
+            if word.escaping:
+                raise BadSyntax("dangling \\")
+            if word.quote:
+                raise BadSyntax(f"missing {word.quote}")
+    return [[word.text for word in words] for words in commands if words]
+
+
+def unfinished(text: str) -> tuple[list[str], Word]:
+    """Return the last command of a text that is being typed: the words before, and the one at the end of it."""
+    words = _scan(text)[-1]
+    nothing = Word(start=len(text), end=len(text), text="")
+    last = words.pop() if words and words[-1].end == len(text) else nothing
+    return [word.text for word in words], last
+
+
+def _scan(text: str) -> list[list[Word]]:
+    commands: list[list[Word]] = [[]]
     position = 0
     while position < len(text):
         here = text[position]
@@ -42,20 +92,25 @@ def split(text: str) -> list[list[str]]:
             position += 1
         elif here in " \t\r":
             position += 1
+        elif text.startswith(_CONTINUATION, position):
+            position += len(_CONTINUATION)
         elif here == "#":
             position = (text.find("\n", position) + 1 or len(text) + 1) - 1
         else:
-            word, position = _word(text, position)
+            word = _word(text, position)
             commands[-1].append(word)
-    return [words for words in commands if words]
+            position = word.end
+    return commands
 
 
-def _word(text: str, position: int) -> tuple[str, int]:
-    """Return the word that begins here, and where it ends."""
+def _word(text: str, start: int) -> Word:
+    """Return the word that begins here."""
     word: list[str] = []
-    quote = ""
+    quote, position = "", start
     while position < len(text):
         here = text[position]
+        if not quote and here in _ENDS:
+            break
         position += 1
         if here == quote:
             quote = ""
@@ -63,20 +118,15 @@ def _word(text: str, position: int) -> tuple[str, int]:
             word.append(here)
         elif here == "\\":
             if position == len(text):
-                raise BadSyntax("dangling \\")
-            word.append(text[position])
+                return Word(start=start, end=position, text="".join(word), quote=quote, escaping=True)
+            if text[position] != "\n":
+                word.append(text[position])
             position += 1
-        elif quote:
-            word.append(here)
-        elif here in "'\"":
+        elif not quote and here in "'\"":
             quote = here
-        elif here in " \t\r\n;":
-            return "".join(word), position - 1
         else:
             word.append(here)
-    if quote:
-        raise BadSyntax(f"missing {quote}")
-    return "".join(word), position
+    return Word(start=start, end=position, text="".join(word), quote=quote)
 
 
 def parse(commands: Iterable[Sequence[str]], table: Mapping[str, Command]) -> list[Invocation]:
@@ -102,7 +152,8 @@ def _invocation(words: Sequence[str], table: Mapping[str, Command]) -> Invocatio
             else:
                 _take_positional(command, values, word)
         elif word == "--help":
-            return Invocation(command, Arguments(command, {}), help_only=True)
+            asked: dict[str, list[str]] = {"json": []} if "--json" in words else {}
+            return Invocation(command, Arguments(command, asked), help_only=True)
         else:
             _take_option(command, values, word, remaining)
     for option in command.options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from virtsnap.cli.command import GROUPS, Command, Group, Option
 
@@ -27,14 +27,19 @@ virtsnap [options]... <command> [args...]
 """
 
 
+_LABEL_WIDTH: Final = 15
+"""virsh's, unless a command has a longer option."""
+
+
 def command_help(command: Command) -> str:
     """Return the help of one command."""
     synopsis = " ".join([command.name, *map(_usage, command.options)])
     text = f"  NAME\n    {command.name} - {command.summary}\n\n  SYNOPSIS\n    {synopsis}\n"
     text += "\n  DESCRIPTION\n" + "".join(f"    {line}\n" for line in command.description.splitlines())
     if command.options:
+        width = max(_LABEL_WIDTH, *(len(_label(option)) for option in command.options))
         text += "\n  OPTIONS\n" + "".join(
-            f"    {_label(option):<15}  {option.summary}\n" for option in command.options
+            f"    {_label(option):<{width}}  {option.summary}\n" for option in command.options
         )
     return text + "\n"
 
@@ -52,10 +57,16 @@ def _usage(option: Option) -> str:
 
 
 def _label(option: Option) -> str:
+    """Return how an option is spelled; the part in brackets may be left out."""
     if option.kind == "flag":
         return f"--{option.name}"
-    by_position = option.required or option.kind == "many"
-    return f"{f'[--{option.name}]' if by_position else f'--{option.name}'} <{option.value_word}>"
+    return f"{f'--{option.name}' if option.named_only else f'[--{option.name}]'} <{option.value_word}>"
+
+
+def command_facts(command: Command) -> dict[str, Any]:
+    """Return what the JSON of a command's help says."""
+    options = [{"name": o.name, "kind": o.kind, "required": o.required} for o in command.options]
+    return {"name": command.name, "summary": command.summary, "options": options}
 
 
 def group_help(group: Group, commands: Iterable[Command]) -> str:

@@ -41,7 +41,19 @@ def _version(console: Console, arguments: Arguments) -> None:
             console.out(f"Running hypervisor: {name} {driver.version}\n")
     if arguments.flag("daemon"):
         console.out(f"Running against daemon: {hello.version}\n")
-    console.result({"library": virtsnap.__version__, "daemon": hello.version, "driver": driver})
+    for other in hello.drivers:
+        if not other.available:
+            console.out(
+                f"Driver {other.scheme} is not available: {other.reason or 'the daemon does not say why'}\n"
+            )
+    console.result(
+        {
+            "library": virtsnap.__version__,
+            "daemon": hello.version,
+            "driver": driver,
+            "drivers": hello.drivers,
+        }
+    )
 
 
 def opened_driver(hello: HelloResult) -> DriverInfo | None:
@@ -86,7 +98,8 @@ COMMANDS: Final = (
         name="version",
         group="host",
         summary="versions of everything involved",
-        description="Print the versions of the library, the hypervisor and, if asked for, the daemon.",
+        description="Print the versions of the library, the hypervisor and, if asked for, the daemon;\n"
+        "and which drivers are not available, and why.",
         options=(Option("daemon", "flag", "also of the daemon"),),
         run=_version,
     ),

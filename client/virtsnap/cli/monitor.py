@@ -116,6 +116,7 @@ COMMANDS: Final = (
             Option("name", "flag", "print the names only"),
             Option("id", "flag", "print the ids only"),
             Option("table", "flag", "print a table (this is the default)"),
+            Option("managed-save", "flag", "accepted for scripts: there are no managed saves"),
         ),
         run=_list,
     ),

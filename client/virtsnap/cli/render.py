@@ -96,7 +96,7 @@ def local_time(seconds: int) -> str:
 def error_lines(error: Error) -> list[str]:
     """Return what to show of an error: its message, every problem, its cause and what to do about it."""
     lines = [f"error: {error}"]
-    lines += [f"  {problem.path}: {problem.message}" for problem in error.problems]
+    lines += _problem_lines(error)
     if error.cause and error.cause not in str(error):
         lines.append(f"  {error.cause}")
     if isinstance(error, ConnectionLost | DeadlineExceeded) and error.maybe_applied:
@@ -104,3 +104,11 @@ def error_lines(error: Error) -> list[str]:
     if error.remedy:
         lines.append(f"hint: {error.remedy}")
     return lines
+
+
+def _problem_lines(error: Error) -> list[str]:
+    """Return a line for each problem; of the only one just its place when the message says the rest."""
+    if len(error.problems) == 1 and str(error).endswith(error.problems[0].message):
+        path = error.problems[0].path
+        return [] if path in str(error) else [f"  at {path}"]
+    return [f"  {problem.path}: {problem.message}" for problem in error.problems]

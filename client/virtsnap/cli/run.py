@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from virtsnap.cli.command import CommandFailed
 from virtsnap.cli.grammar import BadSyntax, parse, split
-from virtsnap.cli.help import command_help
+from virtsnap.cli.help import command_facts, command_help
 from virtsnap_protocol.errors import DomainNotFound, Error
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def run_text(console: Console, text: str) -> bool:
     try:
         commands = split(text)
     except BadSyntax as error:
-        console.complain(f"error: {error}")
-        return False
+        return _refuse(console, error, asked="--json" in text.split())
     return run_words(console, commands)
 
 
@@ -44,8 +43,7 @@ def run_words(console: Console, commands: Sequence[Sequence[str]]) -> bool:
     try:
         invocations = parse(commands, console.commands)
     except BadSyntax as error:
-        console.complain(f"error: {error}")
-        return False
+        return _refuse(console, error, asked=any("--json" in words for words in commands))
     succeeded = True
     for invocation in invocations:
         try:
@@ -54,6 +52,13 @@ def run_words(console: Console, commands: Sequence[Sequence[str]]) -> bool:
             console.report(failure)
             return False
     return succeeded
+
+
+def _refuse(console: Console, error: BadSyntax, *, asked: bool) -> bool:
+    """Report what is not understood, as JSON when that was asked for; return that nothing was done."""
+    console.json = console.settings.json or asked
+    console.report(CommandFailed(str(error)))
+    return False
 
 
 def _run(console: Console, invocation: Invocation) -> bool:
@@ -69,6 +74,7 @@ def _run(console: Console, invocation: Invocation) -> bool:
     try:
         if invocation.help_only:
             console.out(command_help(command))
+            console.result(command_facts(command))
         else:
             command.run(console, arguments)
         succeeded = True

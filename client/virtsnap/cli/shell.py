@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.completion import completions
-from virtsnap.cli.grammar import BadSyntax, split
+from virtsnap.cli.grammar import unfinished
 from virtsnap.cli.run import Quit, run_text
 
 if TYPE_CHECKING:
@@ -101,13 +101,15 @@ class Completer:
     def _find(self, prefix: str) -> list[str]:
         import readline  # noqa: PLC0415 it is loaded: it calls this
 
-        typed = readline.get_line_buffer()[: readline.get_begidx()]
-        try:
-            words = split(typed.rpartition(";")[2])
-        except BadSyntax:
+        begin = readline.get_begidx()
+        typed = readline.get_line_buffer()[:begin] + prefix
+        words, last = unfinished(typed)
+        if last.start > begin:  # within a comment
             return []
-        found = completions(self._console, words[-1] if words else [], prefix)
-        return [f"{name} " for name in found] if len(found) == 1 else found
+        found = completions(self._console, words, last.text)
+        # Readline's idea of a word knows no quotes: of ours it gets the part that it is about to replace.
+        ends = [last.completed(typed[last.start :], name)[begin - last.start :] for name in found]
+        return [f"{ends[0]} "] if len(found) == 1 and not found[0].endswith("/") else ends
 
 
 def standard_input_is_typed() -> bool:

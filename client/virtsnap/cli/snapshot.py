@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import DOMAIN, Command, CommandFailed, Option, explained
@@ -174,14 +175,19 @@ def _revert(console: Console, arguments: Arguments) -> None:
     domain = console.domain(arguments.required("domain"))
     name = chosen_snapshot(domain, arguments)
     snapshot = domain.snapshot(name)
-    running, paused = arguments.flag("running"), arguments.flag("paused")
+    revert = partial(
+        snapshot.revert,
+        running=arguments.flag("running"),
+        paused=arguments.flag("paused"),
+        reset_nvram=arguments.flag("reset-nvram"),
+    )
     with explained(f"Failed to revert snapshot {name}"):
         try:
-            result = snapshot.revert(running=running, paused=paused)
+            result = revert()
         except RevertRisky:
             if not arguments.flag("force"):
                 raise
-            result = snapshot.revert(running=running, paused=paused, force=True)
+            result = revert(force=True)
     console.tell(f"Domain snapshot {name} reverted\n")
     console.result(result)
 
@@ -209,7 +215,9 @@ COMMANDS: Final = (
         "With --redefine nothing is taken: the document of a snapshot that exists is recorded.",
         options=(
             DOMAIN,
-            Option("xmlfile", "text", "file with a snapshot's document, - for standard input"),
+            Option(
+                "xmlfile", "text", "file with a snapshot's document, - for standard input", completes="file"
+            ),
             Option("redefine", "flag", "record the metadata of a snapshot that exists"),
             Option("current", "flag", "with --redefine: make it the current one"),
             *_CREATE_OPTIONS,
@@ -286,6 +294,7 @@ COMMANDS: Final = (
             Option("running", "flag", "let the guest run afterwards"),
             Option("paused", "flag", "leave the guest paused afterwards"),
             Option("force", "flag", "accept the risks that a first attempt is refused for"),
+            Option("reset-nvram", "flag", "begin with the firmware's variables as they are delivered"),
         ),
         run=_revert,
     ),

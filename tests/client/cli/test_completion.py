@@ -14,6 +14,7 @@ from virtsnap_protocol.errors import DomainNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -54,3 +55,17 @@ def test_a_refusal_offers_nothing(console: Console, daemon: FakeDaemon) -> None:
 def test_a_missing_daemon_offers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIRTSNAP_SOCKET", "/nonexistent/none")
     assert completions(Console(Settings(), COMMANDS), ["dominfo"], "") == []
+
+
+def test_files_are_offered_where_one_is_wanted(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.xml", "a b.xml", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "images").mkdir()
+    assert completions(console, ["define"], f"{tmp_path}/a") == [f"{tmp_path}/a b.xml", f"{tmp_path}/a.xml"]
+    monkeypatch.chdir(tmp_path)
+    assert completions(console, ["create"], "") == ["a b.xml", "a.xml", "images/"]
+    assert completions(console, ["snapshot-create", "vm", "--xmlfile"], ".h") == [".hidden"]
+    assert completions(console, ["snapshot-create", "vm"], "i") == ["images/"]
+    assert completions(console, ["define"], "nowhere/") == []

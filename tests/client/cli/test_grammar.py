@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
-from virtsnap.cli.grammar import BadSyntax, Invocation, parse, split
+from virtsnap.cli.grammar import BadSyntax, Invocation, parse, split, unfinished
 from virtsnap.cli.table import COMMANDS
 
 
@@ -29,6 +31,12 @@ def one(*words: str) -> Invocation:
         ("a #b\nc", [["a"], ["c"]]),
         ("a#b", [["a#b"]]),
         ("'#a;b'", [["#a;b"]]),
+        ("a \\\n-b", [["a", "-b"]]),
+        ('a\\\nb "c\\\nd"', [["ab", "cd"]]),
+        ("a \\\n#b", [["a"]]),
+        ("a\\\n#b", [["a#b"]]),
+        ("'a\\\nb'", [["a\\\nb"]]),
+        ("\\\n", []),
         ("", []),
         (" ; # nothing", []),
     ],
@@ -109,3 +117,39 @@ def _required(name: str) -> list[str]:
 def test_options_by_position_come_before_the_one_that_takes_the_rest(name: str) -> None:
     kinds = [o.kind for o in COMMANDS[name].options if o.kind != "flag" and not o.named_only]
     assert "many" not in kinds[:-1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "prefix"),
+    [
+        ("", [], ""),
+        ("a", [], "a"),
+        ("a ", ["a"], ""),
+        ("a; b c", ["b"], "c"),
+        ("a 'b;c", ["a"], "b;c"),
+        ('a "b c', ["a"], "b c"),
+        ("a b\\ c", ["a"], "b c"),
+        ("a b\\", ["a"], "b"),
+    ],
+)
+def test_what_is_being_typed_is_understood_so_far(typed: str, words: list[str], prefix: str) -> None:
+    before, last = unfinished(typed)
+    assert (before, last.text) == (words, prefix)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        (typed, name)
+        for typed, name in product(
+            ["", "it", "'it", '"it', "it'", "i\\", "'i't", "it\\'s\\ ", "\"it's a"],
+            ['it\'s a "b"; \\#c', "it", "#it"],
+        )
+        if name.startswith(unfinished(typed)[1].text)
+    ],
+)
+def test_a_completed_word_means_the_name(typed: str, name: str) -> None:
+    _, last = unfinished(typed)
+    completed = last.completed(typed, name)
+    assert completed.startswith(typed)
+    assert split(completed) == [[name]]

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.support.fake_daemon import FakeDaemon, hanging_up, refusing, silent
-from tests.support.samples import DOMAIN, SNAPSHOT, lifecycle_event
+from tests.support.samples import DOMAIN, HELLO, SNAPSHOT, lifecycle_event
 from virtsnap.cli.__main__ import main
 from virtsnap_protocol.errors import (
     DomainNotFound,
@@ -25,7 +25,7 @@ from virtsnap_protocol.errors import (
     SnapshotNotFound,
 )
 from virtsnap_protocol.method import Empty
-from virtsnap_protocol.methods import event, snapshot
+from virtsnap_protocol.methods import connection, domain, event, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ def test_a_missing_daemon_is_told_once_with_what_to_do(
         (
             "error: failed to connect to the hypervisor\n"
             f"error: cannot connect to '{short_tmp}/none': No such file or directory\n"
-            "hint: is virtsnapd running? See: systemctl status virtsnapd\n"
+            "hint: is virtsnapd running with this runtime folder?\n"
         ),
     )
 
@@ -186,6 +186,87 @@ def test_json_of_a_contradiction_has_its_message(cli: Cli) -> None:
     assert cli.json("snapshot-info", "vm") == {
         "error": {"message": "--snapshotname or --current is required"}
     }
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["list", "--bogus"], "command 'list' doesn't support option --bogus"),
+        (["bogus"], "unknown command: 'bogus'"),
+        (["domstate"], "command 'domstate' requires <domain> option"),
+        (["bogus; uri"], "unknown command: 'bogus'"),
+        (["echo 'a"], "missing '"),
+        (["--bogus"], "unsupported option '--bogus'. See --help."),
+        (["-c"], "option '-c'/'--connect' requires an argument"),
+    ],
+)
+def test_json_of_what_is_not_understood_is_one_document_too(cli: Cli, argv: list[str], message: str) -> None:
+    status, out, err = cli("--json", *argv)
+    assert (status, err) == (1, f"error: {message}\n")
+    assert msgspec.json.decode(out) == {"error": {"message": message}}
+
+
+def test_json_that_only_the_command_asks_for_is_printed_for_its_mistakes(cli: Cli) -> None:
+    assert msgspec.json.decode(cli("list", "--json", "--bogus")[1])["error"]
+    assert msgspec.json.decode(cli("list --bogus --json")[1])["error"]
+    assert msgspec.json.decode(cli("echo --json 'a")[1])["error"]
+    assert cli("bogus")[1] == ""
+
+
+def test_json_of_leaving_is_empty(cli: Cli) -> None:
+    assert cli("--json", "quit") == (0, "{}\n", "")
+
+
+def test_json_of_a_commands_help_is_that_of_help(cli: Cli) -> None:
+    expected = cli.json("help", "list")
+    assert cli.json("list", "--help") == expected
+    assert msgspec.json.decode(cli("list", "--help", "--json")[1]) == expected
+
+
+def test_json_of_no_event_in_time_is_an_error(cli: Cli) -> None:
+    status, out, err = cli("--json", "event", "--all", "--timeout", "1")
+    assert (status, err) == (1, "")
+    assert msgspec.json.decode(out) == {"error": {"message": "event loop timed out"}}
+
+
+def test_a_text_that_is_no_uri_is_refused_with_examples(cli: Cli) -> None:
+    assert cli("-c", "bogus", "list")[2] == (
+        "error: failed to connect to the hypervisor\n"
+        "error: invalid argument: 'bogus' is not a URI such as qemu:///system or test:///default\n"
+    )
+
+
+def test_the_firmwares_variables_are_reset_on_demand(cli: Cli, daemon: FakeDaemon) -> None:
+    daemon.answers["snapshot.revert"] = lambda _: Empty()
+    assert cli("snapshot-revert", "vm", "s1", "--reset-nvram", "--running")[0] == 0
+    assert daemon.asked[-1][1].flags == ["running", "reset-nvram"]
+
+
+def test_a_graceful_end_is_the_usual_one(cli: Cli, daemon: FakeDaemon) -> None:
+    daemon.answers["domain.destroy"] = lambda _: domain.InfoResult(domain=DOMAIN)
+    assert cli("destroy", "vm", "--graceful") == (0, "Domain 'vm' destroyed\n\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("start vm", "--bypass-cache --force-boot"),
+        ("undefine vm", "--managed-save --checkpoints-metadata"),
+        ("list", "--managed-save"),
+    ],
+)
+def test_options_of_virsh_on_what_there_is_none_of_change_nothing(
+    cli: Cli, daemon: FakeDaemon, command: str, options: str
+) -> None:
+    stopped = msgspec.structs.replace(DOMAIN, id=None, state="shutoff")
+    daemon.answers["domain.info"] = lambda _: domain.InfoResult(domain=stopped)
+    daemon.answers["domain.start"] = lambda _: domain.InfoResult(domain=DOMAIN)
+    daemon.answers["domain.undefine"] = lambda _: Empty()
+    plain = cli(command)
+    asked = list(daemon.asked)
+    daemon.asked.clear()
+    assert plain[0] == 0
+    assert (cli(f"{command} {options}"), daemon.asked) == (plain, asked)
 
 
 def test_force_is_sent_only_after_the_refusal_that_asks_for_it(cli: Cli, daemon: FakeDaemon) -> None:
@@ -274,6 +355,36 @@ def test_the_version_of_everything_is_told(cli: Cli) -> None:
         "Using library: virtsnap 0.1.0\nUsing API: TEST 0.1.0\nRunning hypervisor: TEST 2\n"
         "Running against daemon: 0.1.0\n\n"
     )
+
+
+def with_an_unavailable_driver(_: object) -> connection.HelloResult:
+    qemu = msgspec.structs.replace(
+        HELLO.drivers[0],
+        uri="qemu:///system",
+        scheme="qemu",
+        available=False,
+        reason="qemu-system-x86_64 is not installed",
+        version=None,
+    )
+    return msgspec.structs.replace(HELLO, drivers=[*HELLO.drivers, qemu])
+
+
+def test_a_driver_that_is_not_available_is_told_with_the_reason(cli: Cli, daemon: FakeDaemon) -> None:
+    daemon.answers["connection.hello"] = with_an_unavailable_driver
+    assert cli("version")[1] == (
+        "Using library: virtsnap 0.1.0\nUsing API: TEST 0.1.0\nRunning hypervisor: TEST 2\n"
+        "Driver qemu is not available: qemu-system-x86_64 is not installed\n\n"
+    )
+
+
+def test_json_of_the_version_has_all_drivers(cli: Cli, daemon: FakeDaemon) -> None:
+    daemon.answers["connection.hello"] = with_an_unavailable_driver
+    told = cli.json("version")
+    assert [(driver["scheme"], driver["available"]) for driver in told["drivers"]] == [
+        ("test", True),
+        ("qemu", False),
+    ]
+    assert told["driver"] == told["drivers"][0]
 
 
 def subscribed(daemon: FakeDaemon, *notices: event.EventNotice | event.LostNotice) -> None:

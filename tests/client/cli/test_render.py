@@ -99,3 +99,15 @@ def test_a_lost_change_is_said_to_be_unknown() -> None:
     error = ConnectionLost("gone")
     error.maybe_applied = True
     assert error_lines(error)[1] == "  the request had been sent: whether it was applied is unknown"
+
+
+def test_the_only_problem_is_not_told_twice() -> None:
+    placed = InvalidParams("wrong", problems=[Problem("/domain/os", "wrong")])
+    assert error_lines(placed) == ["error: wrong", "  at /domain/os"]
+    named = InvalidParams("domain.list: $.a: wrong", problems=[Problem("$.a", "wrong")])
+    assert error_lines(named) == ["error: domain.list: $.a: wrong"]
+
+
+def test_the_only_problem_is_told_when_the_message_says_something_else() -> None:
+    error = InvalidParams("no", problems=[Problem("/domain/os", "wrong")])
+    assert error_lines(error) == ["error: no", "  /domain/os: wrong"]

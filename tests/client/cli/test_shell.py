@@ -9,7 +9,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import pytest
+
+from tests.support.samples import DOMAIN, POSITION
+from virtsnap_protocol.methods import domain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +86,26 @@ def test_a_mistake_does_not_end_it(terminal: Terminal) -> None:
 def test_the_tab_key_completes_a_command_and_a_name(terminal: Terminal) -> None:
     terminal.type("domst\tv\t--r\t\n")
     terminal.read_until("running (booted)")
+
+
+@pytest.mark.parametrize("typed", ["", "my", "my\\ o", "'my o", '"my', "'my'"])
+def test_a_name_with_blanks_and_quotes_is_completed_as_one_word(
+    terminal: Terminal, daemon: FakeDaemon, typed: str
+) -> None:
+    name = "my old 'vm'; \"x\""
+    renamed = msgspec.structs.replace(DOMAIN, name=name)
+    daemon.answers["domain.list"] = lambda _: domain.ListResult(domains=[renamed], position=POSITION)
+    terminal.type(f"domstate {typed}\t--reason\n")
+    terminal.read_until("running (booted)")
+    assert daemon.asked[-1][1].domain == name
+
+
+def test_a_file_is_completed(terminal: Terminal, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "an image").mkdir()
+    (tmp_path / "an image" / "vm.xml").write_text("<domain/>")
+    daemon.answers["domain.define"] = lambda _: domain.InfoResult(domain=DOMAIN)
+    terminal.type(f"define {tmp_path}/an\tv\t\n")
+    terminal.read_until(f"defined from {tmp_path}/an image/vm.xml")
 
 
 @pytest.mark.parametrize("leave", ["quit\n", "exit\n", "\x04"])
