@@ -103,7 +103,7 @@ async def test_a_daemon_that_is_stopped_finishes_the_snapshot_first(host: Host, 
         os.kill(pid, signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.domain("tick").take, "s1")
-            await wait_until_taking(connection)
+            await wait_until_noted(host)
             os.kill(host.pid, signal.SIGTERM)
             os.kill(pid, signal.SIGCONT)
     host.wait_killed()
@@ -111,11 +111,6 @@ async def test_a_daemon_that_is_stopped_finishes_the_snapshot_first(host: Host, 
     async with virtsnap.open_connection(socket=host.socket) as connection:
         found = (await connection.domain("tick").snapshots()).snapshots
         assert [snapshot.name for snapshot in found] == await tags(tick) == ["s1"]
-
-
-async def wait_until_taking(connection: virtsnap.Connection) -> None:
-    """Wait until the daemon answers after it has read the request for the snapshot."""
-    await connection.ping()
 
 
 @pytest.mark.parametrize("qemu_ends", [False, True])
