@@ -32,22 +32,10 @@ from virtsnap_protocol.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from virtsnap.domain import Domain
     from virtsnap_protocol.methods.domain import DomainState
-
-
-@pytest.fixture
-async def daemon(short_tmp: Path) -> AsyncIterator[LocalDaemon]:
-    async with local_daemon(short_tmp / "d") as running:
-        yield running
-
-
-@pytest.fixture
-def tick(short_tmp: Path) -> TickDomain:
-    return TickDomain(disks=[make_disk(short_tmp / "disk.qcow2", boot=True)], serial=short_tmp / "serial")
 
 
 async def state_of(vm: Domain) -> tuple[DomainState, str]:

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.support.guest import Serial, make_disk
-from tests.support.qemu_host import LocalDaemon, TickDomain, local_daemon, qemu_pids, wait_until
+from tests.support.qemu_host import LocalDaemon, TickDomain, qemu_pids, wait_until
 from tests.support.root import as_root
 from virtsnap_protocol.errors import (
     ConfigUnsupported,
@@ -27,21 +27,10 @@ from virtsnapd.drivers.qemu import images
 from virtsnapd.drivers.qemu.driver import QemuDriver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from virtsnap.domain import Domain
-
-
-@pytest.fixture
-async def daemon(short_tmp: Path) -> AsyncIterator[LocalDaemon]:
-    async with local_daemon(short_tmp / "d") as running:
-        yield running
-
-
-@pytest.fixture
-def tick(short_tmp: Path) -> TickDomain:
-    return TickDomain(disks=[make_disk(short_tmp / "disk.qcow2", boot=True)], serial=short_tmp / "serial")
 
 
 async def tags(path: Path) -> list[str]:
