@@ -10,6 +10,7 @@ from virtsnap.handle import BlockingHandle, Handle, verb
 from virtsnap.snapshot import BlockingSnapshot, Snapshot
 from virtsnap_protocol.method import NoParams
 from virtsnap_protocol.methods import connection, domain, snapshot
+from virtsnap_protocol.methods import save as saving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,16 +37,34 @@ class HostVerbs:
         return domain.ListParams(flags=words.chosen(domain.LIST, words.DOMAIN_LIST, flags))
 
     @verb(domain.DEFINE)
-    def define(self, xml: str) -> domain.DefineParams:
+    def define(
+        self, xml: str, *, validate: bool = False, flags: int | Iterable[domain.DefineFlag] = ()
+    ) -> domain.DefineParams:
         """Define a persistent domain, or change its definition."""
-        return domain.DefineParams(xml=xml)
+        given = words.chosen(domain.DEFINE, words.DOMAIN_DEFINE, flags, validate=validate)
+        return domain.DefineParams(xml=xml, flags=given)
+
+    @verb(connection.CAPABILITIES)
+    def capabilities(self) -> connection.CapabilitiesParams:
+        """Describe the host and the guests that the hypervisor can run."""
+        return connection.CapabilitiesParams()
+
+    @verb(saving.RESTORE)
+    def restore(self, path: str, *, flags: int | Iterable[saving.SaveFlag] = ()) -> saving.RestoreParams:
+        """Let a domain go on from a file that `save` wrote."""
+        return saving.RestoreParams(path=path, flags=words.chosen(saving.RESTORE, words.DOMAIN_SAVE, flags))
 
     @verb(domain.CREATE)
     def create(
-        self, xml: str, *, paused: bool = False, flags: int | Iterable[domain.CreateFlag] = ()
+        self,
+        xml: str,
+        *,
+        paused: bool = False,
+        validate: bool = False,
+        flags: int | Iterable[domain.CreateFlag] = (),
     ) -> domain.CreateParams:
         """Run a transient domain from its definition."""
-        given = words.chosen(domain.CREATE, words.DOMAIN_CREATE, flags, paused=paused)
+        given = words.chosen(domain.CREATE, words.DOMAIN_CREATE, flags, paused=paused, validate=validate)
         return domain.CreateParams(xml=xml, flags=given)
 
 
@@ -67,6 +86,36 @@ class DomainVerbs:
         """Return the definition: the running one, or with `inactive` that of the next start."""
         given = words.chosen(domain.XML, words.DOMAIN_XML, flags, secure=secure, inactive=inactive)
         return domain.XmlParams(domain=self.name, flags=given)
+
+    @verb(domain.DISKS)
+    def disks(self, *, flags: int | Iterable[domain.DisksFlag] = ()) -> domain.DisksParams:
+        """List the disks and their images."""
+        return domain.DisksParams(
+            domain=self.name, flags=words.chosen(domain.DISKS, words.DOMAIN_DISKS, flags)
+        )
+
+    @verb(domain.RENAME)
+    def rename(self, name: str) -> domain.RenameParams:
+        """Give the inactive domain another name."""
+        return domain.RenameParams(domain=self.name, name=name)
+
+    @verb(saving.CREATE)
+    def save(self, path: str, *, flags: int | Iterable[saving.SaveFlag] = ()) -> saving.CreateParams:
+        """Write the memory to a file and end the guest."""
+        given = words.chosen(saving.CREATE, words.DOMAIN_SAVE, flags)
+        return saving.CreateParams(domain=self.name, path=path, flags=given)
+
+    @verb(saving.MANAGE)
+    def managed_save(self, *, flags: int | Iterable[saving.SaveFlag] = ()) -> saving.ManageParams:
+        """Save the domain so that its next start goes on from there."""
+        return saving.ManageParams(
+            domain=self.name, flags=words.chosen(saving.MANAGE, words.DOMAIN_SAVE, flags)
+        )
+
+    @verb(saving.DISCARD)
+    def remove_managed_save(self) -> saving.DomainParams:
+        """Remove the managed save, so that the next start boots."""
+        return saving.DomainParams(domain=self.name)
 
     @verb(domain.START)
     def start(
@@ -150,12 +199,27 @@ class DomainVerbs:
         *,
         of: str | None = None,
         descendants: bool = False,
+        skip: int = 0,
+        limit: int | None = None,
         flags: int | Iterable[snapshot.ListFlag] = (),
     ) -> snapshot.ListParams:
         """List the domain's snapshots, or the children (`descendants`: all below) of the one given by `of`."""
         bits = words.SNAPSHOT_LIST if of is None else words.SNAPSHOT_CHILDREN
         given = words.chosen(snapshot.LIST, bits, flags, descendants=descendants)
-        return snapshot.ListParams(domain=self.name, of=of, flags=given)
+        return snapshot.ListParams(domain=self.name, of=of, flags=given, skip=skip, limit=limit)
+
+    @verb(snapshot.COUNT)
+    def count_snapshots(
+        self,
+        *,
+        of: str | None = None,
+        descendants: bool = False,
+        flags: int | Iterable[snapshot.ListFlag] = (),
+    ) -> snapshot.CountParams:
+        """Count what `snapshots` would list."""
+        bits = words.SNAPSHOT_LIST if of is None else words.SNAPSHOT_CHILDREN
+        given = words.chosen(snapshot.COUNT, bits, flags, descendants=descendants)
+        return snapshot.CountParams(domain=self.name, of=of, flags=given)
 
     @verb(snapshot.CURRENT)
     def current_snapshot(self) -> snapshot.DomainParams:

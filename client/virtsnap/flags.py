@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from virtsnap_protocol.method import Method
-    from virtsnap_protocol.methods import domain, snapshot
+    from virtsnap_protocol.methods import domain, save, snapshot
 
 W = TypeVar("W", bound=str)
 
@@ -19,12 +19,33 @@ DOMAIN_LIST: Final[Mapping[domain.ListFlag, int]] = {
     "inactive": 1 << 1,
     "persistent": 1 << 2,
     "transient": 1 << 3,
+    "managed-save": 1 << 8,
+    "no-managed-save": 1 << 9,
     "has-snapshot": 1 << 12,
     "no-snapshot": 1 << 13,
 }
-DOMAIN_CREATE: Final[Mapping[domain.CreateFlag, int]] = {"paused": 1 << 0}
-DOMAIN_START: Final[Mapping[domain.StartFlag, int]] = {"paused": 1 << 0}
-DOMAIN_UNDEFINE: Final[Mapping[domain.UndefineFlag, int]] = {"snapshots-metadata": 1 << 1}
+DOMAIN_DEFINE: Final[Mapping[domain.DefineFlag, int]] = {"validate": 1 << 0}
+DOMAIN_CREATE: Final[Mapping[domain.CreateFlag, int]] = {"paused": 1 << 0, "validate": 1 << 4}
+DOMAIN_START: Final[Mapping[domain.StartFlag, int]] = {
+    "paused": 1 << 0,
+    "bypass-cache": 1 << 2,
+    "force-boot": 1 << 3,
+}
+DOMAIN_UNDEFINE: Final[Mapping[domain.UndefineFlag, int]] = {
+    "managed-save": 1 << 0,
+    "snapshots-metadata": 1 << 1,
+    "nvram": 1 << 2,
+    "keep-nvram": 1 << 3,
+    "checkpoints-metadata": 1 << 4,
+    "tpm": 1 << 5,
+    "keep-tpm": 1 << 6,
+}
+DOMAIN_DISKS: Final[Mapping[domain.DisksFlag, int]] = {"inactive": 1 << 1}
+DOMAIN_SAVE: Final[Mapping[save.SaveFlag, int]] = {
+    "bypass-cache": 1 << 0,
+    "running": 1 << 1,
+    "paused": 1 << 2,
+}
 DOMAIN_XML: Final[Mapping[domain.XmlFlag, int]] = {"secure": 1 << 0, "inactive": 1 << 1}
 SNAPSHOT_CREATE: Final[Mapping[snapshot.CreateFlag, int]] = {
     "redefine": 1 << 0,

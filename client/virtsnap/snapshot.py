@@ -80,6 +80,21 @@ class SnapshotVerbs:
         )
         return snapshot.DeleteParams(domain=self.domain, snapshot=self.name, flags=given)
 
+    @verb(snapshot.EDIT)
+    def edit(
+        self,
+        xml: str,
+        *,
+        rename: bool = False,
+        clone: bool = False,
+        current: bool = False,
+        flags: Iterable[snapshot.EditFlag] = (),
+    ) -> snapshot.EditParams:
+        """Replace its metadata; another name in the document renames it or makes a clone, as asked."""
+        wanted: dict[snapshot.EditFlag, bool] = {"rename": rename, "clone": clone, "current": current}
+        named = [word for word, given in wanted.items() if given]
+        return snapshot.EditParams(domain=self.domain, snapshot=self.name, xml=xml, flags=[*named, *flags])
+
 
 class Snapshot(SnapshotVerbs, Handle):
     """One snapshot behind a trio connection."""

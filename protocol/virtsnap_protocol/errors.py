@@ -37,6 +37,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     """JSON path (``$.flags[0]``), XPath-like path of an element, or a setting's dotted name."""
     message: str
+    old: str | None = None
+    """What was there, where the violation is a difference."""
+    new: str | None = None
+    """What the refused document has in its place."""
 
 
 class ErrorData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

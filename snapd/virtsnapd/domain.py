@@ -105,7 +105,7 @@ class Domain:
             time=int(time.time()),
             kind="domain.lifecycle",
             uri=self.uri,
-            domain=self.name,
+            domain=(row or self.row).name,
             uuid=self.uuid,
             id=(row or self.row).id,
             lifecycle=event,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from virtsnap_protocol.errors import DomainExists, DomainNotFound, StoreUnusable
+from virtsnap_protocol.errors import DomainExists, DomainNotFound, OperationInvalid, StoreUnusable
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.hierarchies import Hierarchy
 from virtsnapd.locks import DomainLock
@@ -142,6 +142,33 @@ class DomainTable:
             self._remove(transaction, domain)
         transaction.event(domain.lifecycle("undefined", "removed"))
         await self._store.commit(transaction)
+
+    async def rename(self, domain: Domain, name: str) -> None:
+        """Give an inactive domain another name (virDomainRename).
+
+        Raises:
+            OperationInvalid: It is the name that it has, or another domain's.
+        """
+        if name == domain.name:
+            raise OperationInvalid("Can't rename domain to itself", domain=domain.name)
+        if name in self._by_name or name in self._claimed:
+            raise OperationInvalid(f"domain with name '{name}' already exists", domain=domain.name)
+        definition = self.definitions.parsed(domain.persistent_digest).renamed(name)
+        transaction = Transaction()
+        row = _replaced(domain.row, name=name, definition=self.definitions.keep(transaction, definition))
+        transaction.event(domain.lifecycle("undefined", "renamed"))
+        transaction.event(domain.lifecycle("defined", "renamed", row=row))
+        former = domain.name
+        self._write(transaction, domain, row)
+        transaction.on_durable(lambda: self._renamed(former))
+        self._claimed.add(name)
+        try:
+            await self._store.commit(transaction)
+        finally:
+            self._claimed.discard(name)
+
+    def _renamed(self, former: str) -> None:
+        del self._by_name[former]
 
     async def starting(self, domain: Domain, definition: DomainDefinition, runtime: bytes) -> None:
         """Record, before any virtual CPU runs, that a guest exists: a daemon that dies now will find it again.

@@ -30,7 +30,9 @@ def daemon(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDae
         domain.LIST: lambda _: domain.ListResult(domains=[DOMAIN], position=POSITION),
         snapshot.GET: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
         snapshot.CURRENT: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
-        snapshot.LIST: lambda _: snapshot.ListResult(snapshots=[SNAPSHOT], generation=1, position=POSITION),
+        snapshot.LIST: lambda _: snapshot.ListResult(
+            snapshots=[SNAPSHOT], total=1, generation=1, position=POSITION
+        ),
         snapshot.CREATE: lambda _: snapshot.InfoResult(snapshot=SNAPSHOT),
         event.SUBSCRIBE: lambda _: event.SubscribeResult(
             subscription=7, position=event.Position(epoch="e", seq=0)

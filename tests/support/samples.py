@@ -20,6 +20,7 @@ DOMAIN: Final = domain.DomainInfo(
     vcpus=2,
     max_memory=2 << 30,
     memory=1 << 30,
+    managed_save=False,
     snapshots=0,
     current_snapshot=None,
     generation=0,

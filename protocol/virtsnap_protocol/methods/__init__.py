@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from virtsnap_protocol.methods import connection, domain, event, snapshot
+from virtsnap_protocol.methods import connection, domain, event, save, snapshot
 
 if TYPE_CHECKING:
     from virtsnap_protocol.method import Method, Params
@@ -13,26 +13,35 @@ METHODS: Final[tuple[Method[Any, Any], ...]] = (
     connection.HELLO,
     connection.PING,
     connection.OPEN,
+    connection.CAPABILITIES,
     connection.DISCOVER,
     domain.LIST,
     domain.INFO,
     domain.XML,
+    domain.DISKS,
     domain.DEFINE,
     domain.UNDEFINE,
+    domain.RENAME,
     domain.CREATE,
     domain.START,
     domain.DESTROY,
     domain.SHUTDOWN,
     domain.SUSPEND,
     domain.RESUME,
+    save.CREATE,
+    save.RESTORE,
+    save.MANAGE,
+    save.DISCARD,
     snapshot.CREATE,
     snapshot.LIST,
+    snapshot.COUNT,
     snapshot.GET,
     snapshot.XML,
     snapshot.CURRENT,
     snapshot.PARENT,
     snapshot.REVERT,
     snapshot.DELETE,
+    snapshot.EDIT,
     event.SUBSCRIBE,
     event.UNSUBSCRIBE,
 )
@@ -43,4 +52,4 @@ NOTIFICATIONS: Final[dict[str, type[Params]]] = {
 }
 """What the daemon sends without being asked, by name."""
 
-__all__ = ["METHODS", "NOTIFICATIONS", "connection", "domain", "event", "snapshot"]
+__all__ = ["METHODS", "NOTIFICATIONS", "connection", "domain", "event", "save", "snapshot"]

@@ -70,6 +70,18 @@ class OpenResult(Result, frozen=True, kw_only=True):
     driver: DriverInfo
 
 
+class CapabilitiesParams(Params, frozen=True, kw_only=True):
+    """Whose capabilities."""
+
+    uri: Uri | None = None
+
+
+class CapabilitiesResult(Result, frozen=True, kw_only=True):
+    """A <capabilities> document."""
+
+    xml: str
+
+
 class DiscoverResult(Result, frozen=True, kw_only=True):
     """The OpenRPC document."""
 
@@ -95,6 +107,13 @@ OPEN: Final = Method(
     OpenResult,
     reads=True,
     summary="Set the URI that further calls on this connection mean when they give none.",
+)
+CAPABILITIES: Final = Method(
+    "connection.capabilities",
+    CapabilitiesParams,
+    CapabilitiesResult,
+    reads=True,
+    summary="Describe the host and the guests that a hypervisor can run, in libvirt's XML.",
 )
 DISCOVER: Final = Method(
     "rpc.discover",

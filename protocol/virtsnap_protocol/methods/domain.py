@@ -14,11 +14,26 @@ DomainState = Literal[
 ]
 """virDomainState, in libvirt's spelling and order (0 to 7)."""
 
-ListFlag = Literal["active", "inactive", "persistent", "transient", "has-snapshot", "no-snapshot"]
-CreateFlag = Literal["paused"]
-StartFlag = Literal["paused"]
-UndefineFlag = Literal["snapshots-metadata"]
+ListFlag = Literal[
+    "active",
+    "inactive",
+    "persistent",
+    "transient",
+    "managed-save",
+    "no-managed-save",
+    "has-snapshot",
+    "no-snapshot",
+]
+DefineFlag = Literal["validate"]
+CreateFlag = Literal["paused", "validate"]
+StartFlag = Literal["paused", "bypass-cache", "force-boot"]
+"""`force-boot` discards a managed save instead of resuming from it."""
+UndefineFlag = Literal[
+    "managed-save", "snapshots-metadata", "nvram", "keep-nvram", "checkpoints-metadata", "tpm", "keep-tpm"
+]
+"""virDomainUndefineFlagsValues, in the order of their bits."""
 XmlFlag = Literal["secure", "inactive"]
+DisksFlag = Literal["inactive"]
 
 
 class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +53,8 @@ class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
     memory: int
     """Bytes."""
+    managed_save: bool
+    """Whether the next start resumes from a saved state."""
     snapshots: int
     """How many snapshots the daemon keeps metadata of."""
     current_snapshot: str | None
@@ -45,6 +62,19 @@ class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Raised by one with every change of the snapshot hierarchy."""
     needs_attention: str | None
     """Set when an operation was interrupted and could not be completed or undone: what to do next."""
+
+
+class DiskInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk of a domain, as `domblklist` shows it."""
+
+    target: str
+    """As the guest sees it: ``vda``."""
+    source: str | None
+    """A path, a device or an image's name; None for an empty drive."""
+    type: str
+    """The kind of storage: ``file``, ``block``, ``network``, ..."""
+    device: str
+    """``disk``, ``cdrom``, ``floppy`` or ``lun``."""
 
 
 class DomainParams(Params, frozen=True, kw_only=True):
@@ -94,6 +124,7 @@ class DefineParams(Params, frozen=True, kw_only=True):
 
     xml: Xml
     uri: Uri | None = None
+    flags: Annotated[list[DefineFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class CreateParams(Params, frozen=True, kw_only=True):
@@ -120,6 +151,28 @@ class UndefineParams(Params, frozen=True, kw_only=True):
     flags: Annotated[list[UndefineFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
+class RenameParams(Params, frozen=True, kw_only=True):
+    """A domain's new name."""
+
+    domain: DomainRef
+    name: Annotated[str, msgspec.Meta(max_length=1024)]
+    uri: Uri | None = None
+
+
+class DisksParams(Params, frozen=True, kw_only=True):
+    """Whose disks to list: those of the running definition, or with `inactive` of the persistent one."""
+
+    domain: DomainRef
+    uri: Uri | None = None
+    flags: Annotated[list[DisksFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
+
+
+class DisksResult(Result, frozen=True, kw_only=True):
+    """Disks, in the definition's order."""
+
+    disks: list[DiskInfo]
+
+
 LIST: Final = Method("domain.list", ListParams, ListResult, reads=True, summary="List domains.")
 INFO: Final = Method(
     "domain.info",
@@ -131,6 +184,9 @@ INFO: Final = Method(
 XML: Final = Method(
     "domain.xml", XmlParams, XmlResult, reads=True, summary="Return a domain's definition in libvirt's XML."
 )
+DISKS: Final = Method(
+    "domain.disks", DisksParams, DisksResult, reads=True, summary="List a domain's disks and their images."
+)
 DEFINE: Final = Method(
     "domain.define", DefineParams, InfoResult, summary="Define a persistent domain, or change its definition."
 )
@@ -139,6 +195,9 @@ UNDEFINE: Final = Method(
     UndefineParams,
     Empty,
     summary="Forget a domain's definition; an active domain becomes transient.",
+)
+RENAME: Final = Method(
+    "domain.rename", RenameParams, InfoResult, summary="Give an inactive domain another name."
 )
 CREATE: Final = Method(
     "domain.create", CreateParams, InfoResult, summary="Run a transient domain from its definition."

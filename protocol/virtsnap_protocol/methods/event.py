@@ -12,6 +12,7 @@ EventKind = Literal[
     "domain.lifecycle",
     "snapshot.created",
     "snapshot.redefined",
+    "snapshot.renamed",
     "snapshot.current-changed",
     "snapshot.reverted",
     "snapshot.deleted",
@@ -52,6 +53,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str | None = None
     """The lifecycle event's detail in libvirt's spelling, for instance ``booted`` or ``from-snapshot``."""
     snapshot: str | None = None
+    former: str | None = None
+    """The name that a renamed snapshot had before."""
     parent: str | None = None
     generation: int | None = None
     """The hierarchy's generation after the change; only of snapshot events."""

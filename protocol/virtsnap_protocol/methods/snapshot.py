@@ -65,6 +65,8 @@ ListFlag = Literal[
 """virDomainSnapshotListFlags; `roots` and `descendants` share bit 0x1 in libvirt and are two words here."""
 RevertFlag = Literal["running", "paused", "force", "reset-nvram"]
 DeleteFlag = Literal["children", "metadata-only", "children-only"]
+EditFlag = Literal["rename", "clone", "current", "validate"]
+"""What virsh's snapshot-edit offers; libvirt has no call for it."""
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +118,20 @@ class ListParams(Params, frozen=True, kw_only=True):
     """List the children of this snapshot (with `descendants`, all below it) instead of the domain's."""
     uri: Uri | None = None
     flags: Annotated[list[ListFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
+    skip: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Leave out so many, to continue where a page ended: valid while the generation is that page's."""
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """List at most so many."""
+
+
+class CountParams(Params, frozen=True, kw_only=True):
+    """Which snapshots to count; as for listing."""
+
+    domain: DomainRef
+    of: SnapshotName | None = None
+    """Count the children of this snapshot (with `descendants`, all below it) instead of the domain's."""
+    uri: Uri | None = None
+    flags: Annotated[list[ListFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
 class XmlParams(Params, frozen=True, kw_only=True):
@@ -145,6 +161,16 @@ class DeleteParams(Params, frozen=True, kw_only=True):
     flags: Annotated[list[DeleteFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
 
 
+class EditParams(Params, frozen=True, kw_only=True):
+    """The document that the metadata of a snapshot is to have, and what a changed name in it means."""
+
+    domain: DomainRef
+    snapshot: SnapshotName
+    xml: Xml
+    uri: Uri | None = None
+    flags: Annotated[list[EditFlag], FLAGS_MAX] = msgspec.field(default_factory=list)
+
+
 class InfoResult(Result, frozen=True, kw_only=True):
     """One snapshot."""
 
@@ -155,10 +181,20 @@ class ListResult(Result, frozen=True, kw_only=True):
     """Snapshots, parents before their children."""
 
     snapshots: list[SnapshotInfo]
+    total: int
+    """How many there are on all pages."""
     generation: int
     """The hierarchy's generation that the list shows."""
     position: Position
     """Of the last event that the list shows the effect of: subscribe with it to miss nothing."""
+
+
+class CountResult(Result, frozen=True, kw_only=True):
+    """How many snapshots there are."""
+
+    count: int
+    generation: int
+    """The hierarchy's generation that was counted."""
 
 
 class XmlResult(Result, frozen=True, kw_only=True):
@@ -181,6 +217,9 @@ CREATE: Final = Method(
 )
 LIST: Final = Method(
     "snapshot.list", ListParams, ListResult, reads=True, summary="List snapshots of a domain."
+)
+COUNT: Final = Method(
+    "snapshot.count", CountParams, CountResult, reads=True, summary="Count snapshots of a domain."
 )
 GET: Final = Method("snapshot.get", SnapshotParams, InfoResult, reads=True, summary="Describe one snapshot.")
 XML: Final = Method("snapshot.xml", XmlParams, XmlResult, reads=True, summary="Return a snapshot's document.")
@@ -205,4 +244,10 @@ DELETE: Final = Method(
     DeleteParams,
     DeleteResult,
     summary="Delete a snapshot, or only what the daemon remembers of it.",
+)
+EDIT: Final = Method(
+    "snapshot.edit",
+    EditParams,
+    InfoResult,
+    summary="Replace the metadata of a snapshot: under its name, under another, or beside it.",
 )

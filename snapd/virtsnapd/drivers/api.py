@@ -110,6 +110,10 @@ class Driver(ABC):
         Nothing may be reported or recorded for it; guests and the notes of what was begun stay as they are.
         """
 
+    def capabilities_xml(self) -> str:
+        """Return libvirt's <capabilities> document: the host, and the guests that can run on it."""
+        raise NoSupport("connection.capabilities")
+
     # --- domains ---
 
     @abstractmethod

@@ -54,6 +54,13 @@ def open_uri(context: Context, params: connection.OpenParams) -> connection.Open
     return connection.OpenResult(driver=info)
 
 
+@handles(connection.CAPABILITIES)
+def capabilities(context: Context, params: connection.CapabilitiesParams) -> connection.CapabilitiesResult:
+    """Describe the host and the guests that a hypervisor can run."""
+    driver = context.hypervisor(params.uri).driver
+    return connection.CapabilitiesResult(xml=driver.capabilities_xml())
+
+
 @handles(connection.DISCOVER)
 def discover(_context: Context, _params: NoParams) -> connection.DiscoverResult:
     """Return the OpenRPC document."""
@@ -69,4 +76,4 @@ def _discovery() -> connection.DiscoverResult:
     return connection.DiscoverResult(openrpc=document["openrpc"], **encoded)
 
 
-ROUTES: Final = (hello, ping, open_uri, discover)
+ROUTES: Final = (hello, ping, open_uri, capabilities, discover)

@@ -45,6 +45,7 @@ def describe(domain: Domain) -> methods.DomainInfo:
         vcpus=facts.vcpus,
         max_memory=facts.max_memory,
         memory=facts.memory,
+        managed_save=domain.row.managed_save,
         snapshots=len(hierarchy.forest),
         current_snapshot=hierarchy.forest.current,
         generation=hierarchy.generation,
@@ -67,6 +68,7 @@ def _selected(domain: Domain, flags: Collection[methods.ListFlag]) -> bool:
     facts: tuple[tuple[methods.ListFlag, methods.ListFlag, bool], ...] = (
         ("active", "inactive", domain.active),
         ("persistent", "transient", domain.persistent),
+        ("managed-save", "no-managed-save", domain.row.managed_save),
         ("has-snapshot", "no-snapshot", len(domain.hierarchy.forest) > 0),
     )
     # a group of which neither word was given does not filter
@@ -87,6 +89,19 @@ def xml(context: Context, params: methods.XmlParams) -> methods.XmlResult:
     _, domain = context.domain(params.uri, params.domain)
     return methods.XmlResult(
         xml=domain.xml(inactive="inactive" in params.flags, secure="secure" in params.flags)
+    )
+
+
+@handles(methods.DISKS)
+def disks(context: Context, params: methods.DisksParams) -> methods.DisksResult:
+    """List a domain's disks and their images."""
+    _, domain = context.domain(params.uri, params.domain)
+    digest = domain.persistent_digest if "inactive" in params.flags else domain.digest
+    found = domain.definitions.parsed(digest).disks
+    return methods.DisksResult(
+        disks=[
+            methods.DiskInfo(target=d.target, source=d.source, type=d.type, device=d.device) for d in found
+        ]
     )
 
 
@@ -117,6 +132,17 @@ async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
             )
         await hypervisor.domains.undefine(domain)
     return Empty()
+
+
+@handles(methods.RENAME)
+async def rename(context: Context, params: methods.RenameParams) -> methods.InfoResult:
+    """Give an inactive domain another name; its snapshots stay with it."""
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    async with domain.lock.hold(methods.RENAME.name, who=str(context.caller), long=False):
+        if domain.active:
+            raise OperationInvalid("cannot rename active domain", domain=domain.name)
+        await hypervisor.domains.rename(domain, params.name)
+    return methods.InfoResult(domain=describe(domain))
 
 
 @handles(methods.CREATE)
@@ -239,5 +265,5 @@ async def _start(
 
 
 ROUTES: Final = (
-    list_domains, info, xml, define, undefine, create, start, destroy, shutdown, suspend, resume,
+    list_domains, info, xml, disks, define, undefine, rename, create, start, destroy, shutdown, suspend, resume,
 )  # fmt: skip

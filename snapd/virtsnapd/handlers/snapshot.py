@@ -11,6 +11,7 @@ import msgspec
 from virtsnap_protocol.errors import (
     Error,
     InvalidFlags,
+    NoSupport,
     OperationInvalid,
     OperationUnsupported,
     SnapshotExists,
@@ -63,11 +64,21 @@ def list_snapshots(context: Context, params: methods.ListParams) -> methods.List
     """List snapshots, parents before their children."""
     _, domain = context.domain(params.uri, params.domain)
     found = select(domain.hierarchy.forest, params.flags, params.of)
+    end = None if params.limit is None else params.skip + params.limit
     return methods.ListResult(
-        snapshots=[describe(domain, s, count_descendants=False) for s in found],
+        snapshots=[describe(domain, s, count_descendants=False) for s in found[params.skip : end]],
+        total=len(found),
         generation=domain.hierarchy.generation,
         position=context.services.events.position,
     )
+
+
+@handles(methods.COUNT)
+def count(context: Context, params: methods.CountParams) -> methods.CountResult:
+    """Count snapshots."""
+    _, domain = context.domain(params.uri, params.domain)
+    found = select(domain.hierarchy.forest, params.flags, params.of)
+    return methods.CountResult(count=len(found), generation=domain.hierarchy.generation)
 
 
 @handles(methods.GET)
@@ -269,6 +280,12 @@ async def delete(context: Context, params: methods.DeleteParams) -> methods.Dele
     return methods.DeleteResult(deleted=list(change.remove))
 
 
+@handles(methods.EDIT)
+async def edit(context: Context, params: methods.EditParams) -> methods.InfoResult:
+    """Replace the metadata of a snapshot."""
+    raise NoSupport(methods.EDIT.name)
+
+
 def _find(domain: Domain, name: str) -> Snapshot:
     try:
         return domain.hierarchy.forest.get(name)
@@ -299,4 +316,4 @@ def _require_supported(flags: Iterable[str], supported: Collection[str], method:
         raise InvalidFlags(f"unsupported flags ({', '.join(refused)}) in method {method}")
 
 
-ROUTES: Final = (list_snapshots, get, xml, current, parent, create, revert, delete)
+ROUTES: Final = (list_snapshots, count, get, xml, current, parent, create, revert, delete, edit)

@@ -42,6 +42,8 @@ class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
     runtime: bytes | None
     """What the driver needs to find the running guest again; opaque here."""
     attention: str | None
+    managed_save: bool = False
+    """Whether the next start resumes from a saved state, which the driver keeps."""
 
 
 class HierarchyRow(msgspec.Struct, frozen=True, kw_only=True):

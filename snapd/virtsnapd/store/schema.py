@@ -78,7 +78,12 @@ CREATE TABLE operations (
 CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (TABLES,)
+MANAGED_SAVE: Final = """
+-- Whether the domain's next start resumes from a saved state, which the driver keeps.
+ALTER TABLE domains ADD COLUMN managed_save INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (TABLES, MANAGED_SAVE)
 """Script N brings a store from version N to N + 1."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -317,7 +317,7 @@ class Store:
 
 
 def _domain_row(row: tuple[object, ...]) -> DomainRow:
-    return msgspec.convert(dict(zip(DomainRow.__struct_fields__, row, strict=True)), DomainRow)
+    return msgspec.convert(dict(zip(DomainRow.__struct_fields__, row, strict=True)), DomainRow, strict=False)
 
 
 def _storage_error(error: Exception) -> StorageError:

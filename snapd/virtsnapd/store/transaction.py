@@ -49,11 +49,11 @@ class Transaction:
         """Write a domain, new or changed."""
         values = (row.driver, row.uuid, row.name, row.definition, row.live, row.id, row.state, row.reason)
         self._execute(
-            "INSERT INTO domains VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (driver, uuid) DO UPDATE SET "
+            "INSERT INTO domains VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (driver, uuid) DO UPDATE SET "
             "name = excluded.name, definition = excluded.definition, live = excluded.live, id = excluded.id, "
             "state = excluded.state, reason = excluded.reason, runtime = excluded.runtime, "
-            "attention = excluded.attention",
-            (*values, row.runtime, row.attention),
+            "attention = excluded.attention, managed_save = excluded.managed_save",
+            (*values, row.runtime, row.attention, row.managed_save),
         )
 
     def delete_domain(self, driver: str, uuid: str) -> None:

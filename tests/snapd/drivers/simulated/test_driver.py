@@ -49,6 +49,7 @@ async def test_the_default_domain_is_libvirt_s(rpc: Rpc) -> None:
         "vcpus": 2,
         "max_memory": 8388608 * 1024,
         "memory": 2097152 * 1024,
+        "managed_save": False,
         "snapshots": 0,
         "current_snapshot": None,
         "generation": 0,
