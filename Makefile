@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 RUN_PACKAGES := python3-venv qemu-system-x86 qemu-utils
-TEST_PACKAGES := socat systemd libvirt-clients
+TEST_PACKAGES := socat systemd libvirt-clients zsh fish groff-base
 BENCH_PACKAGES := libvirt-daemon-system python3-libvirt
 
 .PHONY: demo test benchmarks run-packages test-packages bench-packages check regenerate clean
@@ -23,7 +23,7 @@ check: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/mypy
 
-# Exported files: schemas, the OpenRPC document, generated documentation.
+# Exported files: schemas, the OpenRPC document, generated documentation, man pages.
 regenerate: .venv/installed
 	$(PYTHON) -m tests.support.regenerate
 

@@ -1,4 +1,4 @@
-"""What every test gets: the check that it leaves nothing behind, and a short folder for Unix sockets."""
+"""What every test gets: the check that it leaves nothing behind, a short folder for Unix sockets; --regenerate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import leaks
+from tests.support import golden, leaks, qemu_golden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,22 @@ settings.register_profile(
     derandomize="CI" in os.environ,
 )
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare `--regenerate`."""
+    parser.addoption(
+        "--regenerate",
+        action="store_true",
+        help="first write the golden files anew; no test fails of it, the difference shows in git",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write the golden files anew, before any test reads them."""
+    if config.getoption("--regenerate"):
+        golden.regenerate()
+        qemu_golden.regenerate()
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "validation",
         "handlers",
         "routing",
-        "context snapshots",
+        "context saves snapshots",
         "access events jobs",
         "drivers",
         "domains",
@@ -35,7 +35,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = tuple(
         "definitions hierarchies locks",
         "store",
         "models",
-        "config documents listener logs stream systemd",
+        "config documents flags listener logs savefile stream systemd",
     )
 )
 """The daemon from the top down. A module imports from its own layer and those below, never from above."""
@@ -50,9 +50,14 @@ LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
     "msgspec": ("virtsnap_protocol", "virtsnap", "virtsnapd"),
     "typing_extensions": ("virtsnap", "virtsnapd"),
     "trio": ("virtsnap", "virtsnapd"),
-    "lxml": ("virtsnapd.models", "virtsnapd.drivers.esx.soap"),
+    "lxml": (
+        "virtsnapd.models",
+        "virtsnapd.drivers.esx.soap",
+        "virtsnap.cli.xpath",  # `dumpxml --xpath` reads XML by its nature; the library of the client reads none
+    ),
     "jsonschema": ("virtsnapd.validation", "virtsnapd.config"),
     "sqlite3": ("virtsnapd.store",),
+    "argcomplete": ("virtsnap.cli.shell_completion",),
 }
 """Where a library may be imported; one that is not listed may not be imported at all."""
 MEMBERS: Final = {

@@ -101,7 +101,7 @@ def chosen(
     """
     if isinstance(given, int):
         if unknown := given & ~sum(bits.values()):
-            raise InvalidFlags(f"unsupported flags (0x{unknown:x}) in {method.name}")
+            raise InvalidFlags(f"unsupported flags (0x{unknown:x}) in method {method.name}")
         words = [word for word, bit in bits.items() if given & bit]
     else:
         words = list(given)

@@ -29,7 +29,7 @@ log = logging.getLogger("virtsnapd")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon until SIGTERM or SIGINT; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = config.load(options.config).with_folders(options.runtime_dir, options.state_dir)
         logs.configure(settings.daemon.log_level, sys.stderr)
@@ -53,7 +53,8 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; the man page lists its options."""
     parser = argparse.ArgumentParser(
         prog="virtsnapd",
         description="Serve virtual machines and their snapshots on Unix sockets. Runs in the foreground.",

@@ -15,6 +15,7 @@ import trio
 from virtsnap_protocol.errors import ConfigUnsupported, Problem, StorageError, TooBusy
 from virtsnap_protocol.messages import encode_error
 from virtsnap_protocol.methods import METHODS
+from virtsnapd import saves, snapshots
 from virtsnapd.context import Hypervisor, Services
 from virtsnapd.definitions import Definitions
 from virtsnapd.dispatch import Dispatcher
@@ -25,8 +26,7 @@ from virtsnapd.events import EventHub
 from virtsnapd.handlers import HANDLERS
 from virtsnapd.listener import adopt_listener, close_listener, open_unix_listener, serve
 from virtsnapd.session import Session
-from virtsnapd.snapshots import settle
-from virtsnapd.store import Loaded, Store
+from virtsnapd.store import Loaded, OperationRow, Store
 
 if TYPE_CHECKING:
     import socket
@@ -121,9 +121,13 @@ async def _open_hypervisor(
         if domain is not None:
             async with domain.lock.wait("recovery"):
                 try:
-                    await settle(hypervisor, domain, operation)
+                    if isinstance(operation, OperationRow):
+                        await snapshots.settle(hypervisor, domain, operation)
+                    else:
+                        await saves.settle(hypervisor, domain, operation)
                 except StorageError as error:  # a full disk: it is owed, and reading goes on
                     log.error("%s: %s", domain.name, error)  # noqa: TRY400 - no defect
+    await saves.sweep(hypervisor)
     log.info("driver %s: %s, %d domains", scheme, hypervisor.driver.version or "ready", len(domains))
     return hypervisor
 

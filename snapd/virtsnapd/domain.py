@@ -63,6 +63,11 @@ class Domain:
         """The digest of what the next start uses; of a transient domain of what it runs with."""
         return self._one_of(self.row.definition, self.row.live)
 
+    def named(self, digest: str) -> DomainDefinition:
+        """Return a definition that is held, under the domain's present name: it may be from before a rename."""
+        definition = self.definitions.parsed(digest)
+        return definition if definition.name == self.name else definition.renamed(self.name)
+
     def _one_of(self, first: str | None, second: str | None) -> str:
         digest = first or second
         assert digest is not None, "a domain that is recorded has a definition"  # noqa: S101 - the store checks it
@@ -79,6 +84,7 @@ class Domain:
         kind: EventKind,
         *,
         snapshot: str | None = None,
+        former: str | None = None,
         parent: str | None = None,
         generation: int | None = None,
     ) -> Event:
@@ -93,6 +99,7 @@ class Domain:
             uuid=self.uuid,
             id=self.row.id,
             snapshot=snapshot,
+            former=former,
             parent=parent,
             generation=generation,
         )

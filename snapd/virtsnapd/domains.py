@@ -17,7 +17,7 @@ from virtsnap_protocol.errors import DomainExists, DomainNotFound, OperationInva
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.hierarchies import Hierarchy
 from virtsnapd.locks import DomainLock
-from virtsnapd.store import DomainRow, HierarchyRow, Loaded, OperationRow, Store, Transaction
+from virtsnapd.store import DomainRow, HierarchyRow, Loaded, Operation, Store, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ class DomainTable:
         self._ids = itertools.count(1)
         self._claimed: set[str] = set()
         """Names and UUIDs of domains that are being made."""
-        self.interrupted: dict[str, OperationRow] = {}
+        self.interrupted: dict[str, Operation] = {}
         """Operations that a former daemon began, by the domain's UUID; taken out as they are settled."""
 
     def load(self, loaded: Loaded) -> None:
@@ -105,17 +105,14 @@ class DomainTable:
             DomainExists: Another domain has the name or the UUID (virDomainObjListAdd), or is just getting it.
         """
         by_uuid, by_name = self._by_uuid.get(definition.uuid), self._by_name.get(definition.name)
-        if by_uuid is not None and by_uuid.name != definition.name:
-            raise DomainExists(
-                f"domain '{by_uuid.name}' is already defined with uuid {by_uuid.uuid}", domain=by_uuid.name
-            )
-        if by_name is not None and by_uuid is None:
+        if by_uuid is not None:
+            self.check_claim(by_uuid, definition)
+            yield by_uuid
+            return
+        if by_name is not None:
             raise DomainExists(
                 f"domain '{by_name.name}' already exists with uuid {by_name.uuid}", domain=by_name.name
             )
-        if by_uuid is not None:
-            yield by_uuid
-            return
         wanted = {definition.name, definition.uuid}
         if wanted & self._claimed:
             raise DomainExists(f"domain '{definition.name}' is just being made", domain=definition.name)
@@ -124,6 +121,17 @@ class DomainTable:
             yield self._new(definition)
         finally:
             self._claimed -= wanted
+
+    def check_claim(self, domain: Domain, definition: DomainDefinition) -> None:
+        """Refuse a claimed domain that was given another name while its turn was awaited; it is locked now.
+
+        Raises:
+            DomainExists: As when the claim came after the rename.
+        """
+        if domain.name != definition.name:
+            raise DomainExists(
+                f"domain '{domain.name}' is already defined with uuid {domain.uuid}", domain=domain.name
+            )
 
     async def define(self, domain: Domain, definition: DomainDefinition) -> None:
         """Keep a persistent definition of a claimed domain, instead of its former one if it has one."""
@@ -144,10 +152,13 @@ class DomainTable:
         await self._store.commit(transaction)
 
     async def rename(self, domain: Domain, name: str) -> None:
-        """Give an inactive domain another name (virDomainRename).
+        """Give an inactive domain another name (virDomainObjListRename); both its events carry the right one.
+
+        The old name is free, and the new one is found, from the moment that the change is durable.
 
         Raises:
             OperationInvalid: It is the name that it has, or another domain's.
+            XmlDetail, XmlError: It cannot be a domain's name.
         """
         if name == domain.name:
             raise OperationInvalid("Can't rename domain to itself", domain=domain.name)
@@ -158,22 +169,22 @@ class DomainTable:
         row = _replaced(domain.row, name=name, definition=self.definitions.keep(transaction, definition))
         transaction.event(domain.lifecycle("undefined", "renamed"))
         transaction.event(domain.lifecycle("defined", "renamed", row=row))
-        former = domain.name
         self._write(transaction, domain, row)
-        transaction.on_durable(lambda: self._renamed(former))
+        transaction.on_durable(partial(self._release_name, domain, domain.name))
         self._claimed.add(name)
         try:
             await self._store.commit(transaction)
         finally:
             self._claimed.discard(name)
 
-    def _renamed(self, former: str) -> None:
+    def _release_name(self, domain: Domain, former: str) -> None:
         del self._by_name[former]
+        domain.lock.domain = domain.name
 
     async def starting(self, domain: Domain, definition: DomainDefinition, runtime: bytes) -> None:
         """Record, before any virtual CPU runs, that a guest exists: a daemon that dies now will find it again.
 
-        The guest is paused and nobody is told yet.
+        The guest is paused and nobody is told yet. A managed save goes: its memory would not fit the disks any more.
         """
         transaction = Transaction()
         row = _replaced(
@@ -184,6 +195,7 @@ class DomainTable:
             reason="starting up",
             runtime=runtime,
             attention=None,
+            managed_save=False,
         )
         self._write(transaction, domain, row)
         await self._store.commit(transaction)
@@ -215,6 +227,13 @@ class DomainTable:
         if domain.lock.gone or not domain.active:
             return
         transaction = Transaction()
+        self.ended(transaction, domain, transition)
+        await self._store.commit(transaction)
+
+    def ended(
+        self, transaction: Transaction, domain: Domain, transition: Transition, *, managed_save: bool = False
+    ) -> None:
+        """Make the end of a guest part of the transaction, and whether the next start resumes from its memory."""
         self._announce(transaction, domain, transition)
         if domain.persistent:
             row = _replaced(
@@ -225,11 +244,11 @@ class DomainTable:
                 reason=transition.reason,
                 runtime=None,
                 attention=None,
+                managed_save=managed_save,
             )
             self._write(transaction, domain, row)
         else:
             self._remove(transaction, domain)
-        await self._store.commit(transaction)
 
     def reverted(
         self,
@@ -240,10 +259,14 @@ class DomainTable:
         persistent: str | None,
         live: str | None,
         runtime: bytes | None,
+        managed_save: bool = False,
     ) -> None:
-        """Make a revert part of the transaction: definitions (digests), guest and state."""
-        running_on = runtime is not None and runtime == domain.row.runtime
-        number = domain.row.id if running_on else next(self._ids) if runtime is not None else None
+        """Make it part of the transaction that a domain went back to a saved state: definitions (digests), guest.
+
+        `managed_save` tells whether it still has a managed save, which its next start would resume from.
+        """
+        # a new id also where the same process goes on: whoever hears that a guest has started looks for a new one
+        number = next(self._ids) if runtime is not None else None
         row = _replaced(
             domain.row,
             definition=persistent,
@@ -253,6 +276,7 @@ class DomainTable:
             reason=transition.reason,
             runtime=runtime,
             attention=None,
+            managed_save=managed_save,
         )
         for event, detail in transition.events:
             transaction.event(domain.lifecycle(event, detail, row=domain.row if event == "stopped" else row))
@@ -265,28 +289,50 @@ class DomainTable:
         await self._store.commit(transaction)
 
     def note(
-        self, transaction: Transaction, domain: Domain, change: Change, *events: tuple[EventKind, str | None]
+        self,
+        transaction: Transaction,
+        domain: Domain,
+        change: Change,
+        *events: tuple[EventKind, str | None],
+        former: str | None = None,
     ) -> None:
-        """Make a change of the hierarchy and its events part of a larger transaction."""
+        """Make a change of the hierarchy and its events part of a larger transaction.
+
+        `former` is the name that a renamed snapshot had.
+        """
         generation = domain.hierarchy.record(transaction, change)
         parents = {snapshot.name: snapshot.parent for snapshot in change.put}
         for kind, name in events:
-            parent = parents.get(name) if name else None
-            transaction.event(domain.event(kind, snapshot=name, parent=parent, generation=generation))
+            event = domain.event(
+                kind,
+                snapshot=name,
+                former=former if kind == "snapshot.renamed" else None,
+                parent=parents.get(name) if name else None,
+                generation=generation,
+            )
+            transaction.event(event)
 
-    async def begin(self, operation: OperationRow) -> None:
+    async def discard_managed_save(self, domain: Domain) -> None:
+        """Record that the next start boots."""
+        transaction = Transaction()
+        self._write(transaction, domain, _replaced(domain.row, managed_save=False))
+        await self._store.commit(transaction)
+
+    async def begin(self, operation: Operation) -> None:
         """Write down what is about to be done to the domain's data."""
         transaction = Transaction()
         self.note_operation(transaction, operation)
         await self._store.commit(transaction)
 
-    def note_operation(self, transaction: Transaction, operation: OperationRow) -> None:
+    def note_operation(self, transaction: Transaction, operation: Operation) -> None:
         """Make a note of what is still to be done part of the transaction."""
         transaction.put_operation(operation)
 
-    def resumed(self, transaction: Transaction, domain: Domain, reason: str) -> None:
+    def resumed(
+        self, transaction: Transaction, domain: Domain, reason: str, *, detail: str = "from-snapshot"
+    ) -> None:
         """Make it part of the transaction that a paused guest runs."""
-        transaction.event(domain.lifecycle("resumed", "from-snapshot"))
+        transaction.event(domain.lifecycle("resumed", detail))
         self._write(transaction, domain, _replaced(domain.row, state="running", reason=reason))
 
     def end(self, transaction: Transaction, domain: Domain) -> None:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from virtsnap_protocol.errors import Error, OperationInvalid, OutcomeUnknown, RevertRisky, StorageError
+from virtsnap_protocol.errors import (
+    Error,
+    OperationFailed,
+    OperationInvalid,
+    OutcomeUnknown,
+    RevertRisky,
+    StorageError,
+)
+from virtsnapd import saves
 from virtsnapd.domain import Transition
 from virtsnapd.models.forest import Change
 from virtsnapd.store import OperationRow, Transaction
@@ -45,8 +53,18 @@ async def take(
 
     With `halt` the guest does not run again after the moment that is saved, and is ended. On any failure, also of
     the store, nothing is left of it in the data, the hierarchy is what it was, and a guest that ran runs.
+
+    Raises:
+        OperationFailed: A renamed snapshot has its data under this name.
     """
     driver, domains = hypervisor.driver, hypervisor.domains
+    if users := domain.hierarchy.forest.data_users(snapshot.tag):
+        raise OperationFailed(
+            f"snapshot '{min(users)}' has its data under the name '{snapshot.tag}'",
+            domain=domain.name,
+            snapshot=snapshot.name,
+            remedy="choose another name",
+        )
     await driver.check_take(domain, snapshot)
     operation = await _begin(hypervisor, domain, "take", snapshot)
     stop = halt and domain.row.state == "running"
@@ -56,6 +74,10 @@ async def take(
         await driver.take(domain, snapshot)
         await trio.lowlevel.checkpoint_if_cancelled()  # data cannot be cut short, but taken back
         transaction = Transaction()
+        if driver.announces_steps and domain.row.state == "running":
+            transaction.event(domain.lifecycle("suspended", "paused"))
+            if not halt:
+                transaction.event(domain.lifecycle("resumed", "unpaused"))
         if metadata:
             change = domain.hierarchy.forest.insertion(snapshot, current=True)
             created: tuple[EventKind, str | None] = ("snapshot.created", snapshot.name)
@@ -86,23 +108,56 @@ async def _run_on(hypervisor: Hypervisor, domain: Domain) -> None:
 
 async def redefine(hypervisor: Hypervisor, domain: Domain, parsed: ParsedSnapshot, *, current: bool) -> None:
     """Record the metadata of a snapshot that exists, or replace what is recorded of it; data is not touched."""
+    change = domain.hierarchy.forest.insertion(parsed.snapshot, current=current)
+    announced: tuple[EventKind, str | None] = ("snapshot.redefined", parsed.snapshot.name)
+    await _record_metadata(hypervisor, domain, parsed, change, _events(domain, change, announced))
+
+
+async def rename(
+    hypervisor: Hypervisor, domain: Domain, former: str, parsed: ParsedSnapshot, *, current: bool
+) -> None:
+    """Put a record of another name in the place of the one called `former`; data is not touched.
+
+    What is below follows, and the current marker: one change, one transaction.
+    """
+    change = domain.hierarchy.forest.renaming(former, parsed.snapshot, current=current)
+    events: list[tuple[EventKind, str | None]] = [("snapshot.renamed", parsed.snapshot.name)]
+    events += _current_event(domain, change)
+    await _record_metadata(hypervisor, domain, parsed, change, events, former=former)
+
+
+async def _record_metadata(
+    hypervisor: Hypervisor,
+    domain: Domain,
+    parsed: ParsedSnapshot,
+    change: Change,
+    events: list[tuple[EventKind, str | None]],
+    *,
+    former: str | None = None,
+) -> None:
     transaction = Transaction()
     domains = hypervisor.domains
     for definition in (parsed.domain, parsed.inactive_domain):
         if definition is not None:
             domains.definitions.keep(transaction, definition)
-    change = domain.hierarchy.forest.insertion(parsed.snapshot, current=current)
-    announced: tuple[EventKind, str | None] = ("snapshot.redefined", parsed.snapshot.name)
-    domains.note(transaction, domain, change, *_events(domain, change, announced))
+    domains.note(transaction, domain, change, *events, former=former)
     await domains.commit(transaction)
 
 
-async def revert(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, final: DomainState) -> None:
-    """Bring the domain back to `snapshot`, ending running, paused or shut off.
+async def revert(
+    hypervisor: Hypervisor,
+    domain: Domain,
+    snapshot: Snapshot,
+    final: DomainState,
+    *,
+    force: bool = False,
+) -> None:
+    """Bring the domain back to `snapshot`, ending running, paused or shut off; a managed save goes with it.
 
     Raises:
         OperationInvalid: A transient domain would end (qemuSnapshotRevertValidate).
-        RevertRisky: The record holds no definition to go back to; force does not help (qemuSnapshotRevert).
+        RevertRisky: The record holds no definition to go back to, which force does not help; or without `force` the
+            memory of a managed save would be lost for a snapshot without any (qemuSnapshotRevert).
     """
     if final == "shutoff" and not domain.persistent:
         raise OperationInvalid(
@@ -113,10 +168,26 @@ async def revert(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, fin
         raise RevertRisky(
             f"snapshot '{snapshot.name}' lacks domain '{domain.name}' rollback info", snapshot=snapshot.name
         )
-    await hypervisor.driver.check_revert(domain, snapshot)
+    driver = hypervisor.driver
+    managed = domain.row.managed_save
+    if managed and driver.heeds_managed_save and not force and snapshot.state not in {"running", "paused"}:
+        raise RevertRisky(
+            "snapshot without memory state, removal of existing managed saved state strongly recommended to avoid "
+            "corruption",
+            domain=domain.name,
+            snapshot=snapshot.name,
+        )
+    await driver.check_revert(domain, snapshot)
     with trio.CancelScope(shield=True):  # half a revert is worse than one that nobody waits for
         operation = await _begin(hypervisor, domain, "revert", snapshot, final)
-        await _complete(hypervisor, domain, operation)
+        try:
+            await _complete(hypervisor, domain, operation)
+        except Error as error:
+            if managed and domain.row.managed_save and driver.heeds_managed_save:
+                error.remedy = "its disks may be reverted, which its managed save would not fit: revert again"
+            raise
+        if managed:
+            await saves.tidy(hypervisor, domain)
 
 
 async def delete(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> None:
@@ -141,7 +212,7 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
     log.warning("%s: settling an interrupted %s of snapshot %s", domain.name, operation.verb, snapshot.name)
     try:
         if operation.verb == "take":
-            if snapshot.name not in domain.hierarchy.forest:  # else it was redefined since, and is wanted
+            if not domain.hierarchy.forest.data_users(snapshot.tag):  # else a redefine since then wants it
                 await hypervisor.driver.discard(domain, snapshot)
             await _end(hypervisor, domain)
         elif operation.verb == "resume":
@@ -200,11 +271,18 @@ async def _resume(hypervisor: Hypervisor, domain: Domain) -> None:
 async def _reverted(
     hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot, final: DomainState
 ) -> Transaction:
-    """Revert, leaving the guest paused, and return what there is to record of it."""
+    """Revert, leaving the guest paused, and return what there is to record of it.
+
+    The definitions come back under the domain's present name (qemuSnapshotRevert; libvirt's test driver brings the
+    former name back).
+    """
     driver, domains = hypervisor.driver, hypervisor.domains
-    digest, active = snapshot.domain or domain.digest, final != "shutoff"
-    events = _revert_events(domain, final, announce_definition=driver.announces_definition)
-    runtime = await driver.revert(domain, snapshot, domains.definitions.parsed(digest), active=active)
+    definition = domain.named(snapshot.domain or domain.digest)
+    persistent = domain.named(snapshot.inactive_domain) if snapshot.inactive_domain else definition
+    active = final != "shutoff"
+    events = _revert_events(domain, snapshot, final, steps=driver.announces_steps)
+    reason = FROM_SNAPSHOT if active or domain.active else domain.row.reason  # one that was off stays off
+    runtime = await driver.revert(domain, snapshot, definition, active=active)
     transaction = Transaction()
     change = Change(current=snapshot.name, moves_current=True)
     reverted: tuple[EventKind, str | None] = ("snapshot.reverted", snapshot.name)
@@ -212,17 +290,20 @@ async def _reverted(
     domains.reverted(
         transaction,
         domain,
-        Transition(state=final, reason=FROM_SNAPSHOT, events=events),
-        persistent=(snapshot.inactive_domain or digest) if domain.persistent else None,
-        live=digest if active else None,
+        Transition(state=final, reason=reason, events=events),
+        persistent=domains.definitions.keep(transaction, persistent) if domain.persistent else None,
+        live=domains.definitions.keep(transaction, definition) if active else None,
         runtime=runtime,
+        # resumed later its memory would meet other disks; libvirt's test driver does not mind (nor its qemu driver)
+        managed_save=domain.row.managed_save and not active and not driver.heeds_managed_save,
     )
     return transaction
 
 
 async def _discarded(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot) -> Transaction:
-    """Delete the data, and return what there is to record of it."""
-    await hypervisor.driver.discard(domain, snapshot)
+    """Delete the data, unless another record needs it, and return what there is to record of it."""
+    if not domain.hierarchy.forest.shares_data(snapshot):
+        await hypervisor.driver.discard(domain, snapshot)
     transaction = Transaction()
     if snapshot.name in domain.hierarchy.forest:
         change = domain.hierarchy.forest.removal(snapshot.name)
@@ -295,17 +376,24 @@ async def _begin(
 
 
 def _revert_events(
-    domain: Domain, final: DomainState, *, announce_definition: bool
+    domain: Domain, snapshot: Snapshot, final: DomainState, *, steps: bool
 ) -> tuple[tuple[Lifecycle, str], ...]:
     """Return libvirt's lifecycle events of a revert (reference: libvirt-snapshots, sections 6.2 and 8)."""
+    resumes = steps and final == "running"
+    boots = snapshot.memory in {None, "no"}
     events: list[tuple[Lifecycle, str]] = []
     if domain.active:
         events.append(("stopped", "from-snapshot"))
+    if resumes and boots:
+        # its qemu driver lets a guest that boots run before it says "started"
+        events.append(("resumed", "unpaused"))
     if final != "shutoff":
         events.append(("started", "from-snapshot"))
+    if resumes and not boots:
+        events.append(("resumed", "from-snapshot"))
     if final == "paused":
         events.append(("suspended", "from-snapshot"))
-    if announce_definition and domain.persistent:
+    if steps and domain.persistent:
         events.append(("defined", "from-snapshot"))
     return tuple(events)
 
@@ -315,6 +403,9 @@ def _events(
 ) -> list[tuple[EventKind, str | None]]:
     events: list[tuple[EventKind, str | None]] = [*announced]
     events += [("snapshot.deleted", name) for name in change.remove]
-    if change.moves_current and change.current != domain.hierarchy.forest.current:
-        events.append(("snapshot.current-changed", change.current))
-    return events
+    return events + _current_event(domain, change)
+
+
+def _current_event(domain: Domain, change: Change) -> list[tuple[EventKind, str | None]]:
+    moves = change.moves_current and change.current != domain.hierarchy.forest.current
+    return [("snapshot.current-changed", change.current)] if moves else []

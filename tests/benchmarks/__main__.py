@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import calls, metadata, starting
+from tests.benchmarks import calls, listing, metadata, starting
 from tests.benchmarks.daemons import Libvirt, Ours, OursFailed, PeerFailed, libvirtd, virtsnapd
 from tests.benchmarks.results import Row, format_table
 from virtsnap_protocol.methods import METHODS
@@ -96,6 +96,12 @@ def _compare(
     _section(
         "A hierarchy",
         lambda: metadata.measure_reading(ours, peer, known, count=200 if quick else 1000),
+        sections,
+        failures,
+    )
+    _section(
+        "A long hierarchy",
+        lambda: listing.measure(ours, peer, known, count=1000 if quick else 10_000),
         sections,
         failures,
     )

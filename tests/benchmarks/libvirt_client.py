@@ -131,12 +131,12 @@ def redefine(uri: str, clients: list[tuple[str, list[str]]]) -> float:
     return time.perf_counter() - begin
 
 
-def list_snapshots(uri: str, domain: str, repeat: int) -> list[float]:
+def list_snapshots(uri: str, domain: str, repeat: int, flags: int) -> list[float]:
     guest = connection(uri).lookupByName(domain)
     times = []
     for _ in range(repeat):
         begin = time.perf_counter()
-        guest.listAllSnapshots(0)
+        guest.listAllSnapshots(flags)
         times.append(time.perf_counter() - begin)
     return times
 

@@ -27,7 +27,7 @@ def test_a_keyword_with_an_underscore_is_a_word_with_a_hyphen() -> None:
 
 
 def test_an_unknown_bit_is_refused_with_its_value() -> None:
-    with pytest.raises(InvalidFlags, match=r"unsupported flags \(0x1000\) in snapshot.create"):
+    with pytest.raises(InvalidFlags, match=r"unsupported flags \(0x1000\) in method snapshot\.create"):
         chosen(snapshot.CREATE, flags.SNAPSHOT_CREATE, 0x1001)
 
 

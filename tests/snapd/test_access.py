@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 CHANGES = [method.name for method in METHODS if not method.reads]
 DOMAIN = "<domain type='test'><name>web</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+MAY_NOT = "the read-only socket stands for a user who may not: it refuses every change and every secret"
 
 
 @pytest.fixture
 async def reader(running: Running) -> AsyncIterator[Rpc]:
     async with running.client() as writer:
         await writer.take("s1")
+        await writer.take("s2")
     async with running.client(read_only=True) as client:
         yield client
 
@@ -41,6 +43,8 @@ def test_the_changes_are_those_of_the_contract() -> None:
     assert {"snapshot.create", "snapshot.revert", "snapshot.delete", "domain.define"} <= set(CHANGES)
 
 
+@pytest.mark.checklist(6, 7, 8, ours="the method of the protocol is named, not libvirt's function")
+@pytest.mark.checklist(280, ours=MAY_NOT)
 @pytest.mark.parametrize("method", CHANGES)
 async def test_the_read_only_socket_refuses_a_change(running: Running, reader: Rpc, method: str) -> None:
     with running.nothing_changes():
@@ -55,6 +59,8 @@ async def test_a_change_is_refused_there_whatever_its_parameters(reader: Rpc, me
     assert (await reader.refusal(method, nonsense=1)).code == 29
 
 
+@pytest.mark.checklist(9, ours="the method of the protocol is named, not libvirt's function")
+@pytest.mark.checklist(280, ours=MAY_NOT)
 @pytest.mark.parametrize(("method", "more"), [("domain.xml", {}), ("snapshot.xml", {"snapshot": "s1"})])
 async def test_the_read_only_socket_refuses_secrets(reader: Rpc, method: str, more: dict[str, str]) -> None:
     error = await reader.refusal(method, domain="test", flags=["secure"], **more)
@@ -62,6 +68,7 @@ async def test_the_read_only_socket_refuses_secrets(reader: Rpc, method: str, mo
     assert "xml" in await reader.call(method, domain="test", **more)
 
 
+@pytest.mark.checklist(10)
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -71,6 +78,9 @@ async def test_the_read_only_socket_refuses_secrets(reader: Rpc, method: str, mo
         ("snapshot.list", {"domain": "test"}),
         ("snapshot.get", {"domain": "test", "snapshot": "s1"}),
         ("snapshot.current", {"domain": "test"}),
+        ("snapshot.parent", {"domain": "test", "snapshot": "s2"}),
+        ("snapshot.count", {"domain": "test"}),
+        ("snapshot.xml", {"domain": "test", "snapshot": "s1"}),
         ("event.subscribe", {}),
     ],
 )

@@ -263,6 +263,7 @@ async def test_a_client_is_known_by_the_kernel(path: Path, listener: socket.sock
     assert peer == listening.PeerCredentials(pid=os.getpid(), uid=os.getuid(), gid=os.getgid())
 
 
+@pytest.mark.checklist(278, ours="one client too many is told to try again later")
 async def test_one_client_too_many_is_told_and_the_place_is_free_again_later(
     path: Path, listener: socket.socket
 ) -> None:

@@ -270,9 +270,9 @@ async def test_a_call_under_way_is_finished_and_answered_before_the_end(short_tm
         async with connected(host.socket) as rpc, connected(host.socket) as other:
             xml = "<domainsnapshot><name>s1</name></domainsnapshot>"
             taking = await rpc.begin("snapshot.create", domain="test", xml=xml)
-            probe = {"domain": "test", "snapshot": "nobody", "flags": ["metadata-only"]}
+            probe = {"domain": "test", "xml": "<nothing/>", "flags": ["redefine"]}
             with trio.fail_after(PATIENCE):
-                while (await other.refusal("snapshot.delete", **probe)).kind != "domain-busy":
+                while (await other.refusal("snapshot.create", **probe)).kind != "domain-busy":
                     pass
             os.kill(host.pid, signal.SIGTERM)
             assert (await rpc.result(taking))["snapshot"]["name"] == "s1"

@@ -180,6 +180,7 @@ async def test_a_defect_is_answered_with_a_reference_and_the_daemon_lives(
     assert await rpc.call("connection.ping") == {}
 
 
+@pytest.mark.checklist(276, ours="the length of a message is configured, 64 MiB at first")
 async def test_a_line_that_is_too_long_is_answered_and_ends_the_conversation(short_tmp: Path) -> None:
     config = settings(short_tmp, limits=LimitSettings(frame_bytes=4096))
     async with running_daemon(config) as running, running.client() as rpc, running.client() as other:
@@ -190,6 +191,7 @@ async def test_a_line_that_is_too_long_is_answered_and_ends_the_conversation(sho
         assert await other.call("connection.ping") == {}
 
 
+@pytest.mark.checklist(279, ours="one request too many is told to try again later")
 async def test_more_requests_than_allowed_are_told_to_try_again(short_tmp: Path) -> None:
     config = settings(short_tmp, limits=LimitSettings(requests_in_flight=1))
     async with running_daemon(config) as running, running.client() as rpc:
@@ -205,6 +207,7 @@ async def test_more_requests_than_allowed_are_told_to_try_again(short_tmp: Path)
         await rpc.take("c")
 
 
+@pytest.mark.checklist(278, ours="one client too many is told to try again later")
 async def test_clients_that_only_look_take_no_place_of_those_that_change(short_tmp: Path) -> None:
     config = settings(short_tmp, limits=LimitSettings(clients=1))
     async with (

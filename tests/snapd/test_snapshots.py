@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -40,13 +41,6 @@ async def test_contradicting_flags_are_refused_before_the_document_is_looked_at(
     assert (error.code, str(error)) == (8, message)
 
 
-@pytest.mark.parametrize("flags", [["current"], ["redefine", "halt"]])
-async def test_contradicting_flags_are_refused_before_the_domain_is_looked_up(
-    rpc: Rpc, flags: list[str]
-) -> None:
-    assert (await rpc.refusal("snapshot.create", domain="nobody", xml=EMPTY, flags=flags)).code == 8
-
-
 async def test_contradicting_flags_of_revert_and_delete_are_refused(running: Running, rpc: Rpc) -> None:
     await grow(rpc)
     with running.nothing_changes():
@@ -68,17 +62,28 @@ async def test_contradicting_flags_of_revert_and_delete_are_refused(running: Run
 # --- create ---
 
 
+@pytest.mark.checklist(85, 86)
 async def test_the_first_snapshot_is_a_root_and_each_further_one_a_child_of_the_current(rpc: Rpc) -> None:
     await grow(rpc)
     assert await rpc.tree() == {"s1": None, "s2": "s1", "s3": "s2", "s4": "s1"}
     assert await rpc.current() == "s4"
 
 
-async def test_a_snapshot_without_a_name_is_called_after_its_second(rpc: Rpc) -> None:
-    made = (await rpc.call("snapshot.create", domain="test", xml=EMPTY))["snapshot"]
+@pytest.mark.parametrize(
+    "xml",
+    [
+        pytest.param(EMPTY, marks=pytest.mark.checklist(23)),
+        pytest.param("<domainsnapshot><name></name></domainsnapshot>", marks=pytest.mark.checklist(24)),
+    ],
+)
+async def test_a_snapshot_without_a_name_is_called_after_its_second(rpc: Rpc, xml: str) -> None:
+    before = int(time.time())
+    made = (await rpc.call("snapshot.create", domain="test", xml=xml))["snapshot"]
     assert made["name"] == str(made["creation_time"])
+    assert before <= made["creation_time"] <= time.time()
 
 
+@pytest.mark.checklist(25, ours="the second gets a name of its own: its second, `-` and a number")
 async def test_two_snapshots_without_names_do_not_collide(rpc: Rpc) -> None:
     names = {
         (await rpc.call("snapshot.create", domain="test", xml=EMPTY))["snapshot"]["name"] for _ in range(3)
@@ -86,25 +91,32 @@ async def test_two_snapshots_without_names_do_not_collide(rpc: Rpc) -> None:
     assert len(names) == 3
 
 
-async def test_a_request_s_own_parent_state_and_time_are_not_believed(rpc: Rpc, definition: str) -> None:
+@pytest.mark.checklist(28)
+async def test_a_request_s_own_parent_state_time_and_domain_are_not_believed(
+    rpc: Rpc, definition: str
+) -> None:
     await rpc.take("s1")
+    other = definition.replace("<name>test</name>", "<name>other</name>")
     made = await rpc.call(
         "snapshot.create",
         domain="test",
-        xml=record("s2", state="shutoff", parent="nobody", domain=definition),
+        xml=record("s2", state="shutoff", parent="nobody", domain=other),
     )
     assert made["snapshot"]["parent"] == "s1"
     assert made["snapshot"]["state"] == "running"
     assert made["snapshot"]["creation_time"] > 1000
+    assert (await document(rpc, "s2")).count("<name>test</name>") == 1
 
 
+@pytest.mark.checklist(108)
 async def test_a_name_that_is_taken_is_refused(running: Running, rpc: Rpc) -> None:
     await rpc.take("s1")
     with running.nothing_changes():
         error = await rpc.refusal(
             "snapshot.create", domain="test", xml="<domainsnapshot><name>s1</name></domainsnapshot>"
         )
-    assert (error.code, str(error)) == (9, "operation failed: domain moment s1 already exists")
+    assert (error.code, error.kind) == (9, "snapshot-exists")
+    assert str(error) == "operation failed: domain moment s1 already exists"
 
 
 async def test_a_snapshot_without_metadata_is_taken_and_forgotten(running: Running, rpc: Rpc) -> None:
@@ -115,6 +127,7 @@ async def test_a_snapshot_without_metadata_is_taken_and_forgotten(running: Runni
     assert set(running.driver.contents(running.domain()).saved) == {"s1"}
 
 
+@pytest.mark.checklist(205)
 async def test_halt_ends_the_guest_after_its_snapshot(rpc: Rpc) -> None:
     await rpc.call("event.subscribe", filter={"kinds": ["domain.lifecycle"]})
     made = await rpc.take("s1", "halt")
@@ -219,6 +232,7 @@ async def test_a_disk_that_is_full_refuses_a_snapshot_and_loses_nothing(running:
 # --- looking at them ---
 
 
+@pytest.mark.checklist(87, 89)
 async def test_questions_without_an_answer_get_libvirt_s_words(running: Running, rpc: Rpc) -> None:
     prefix = "Domain snapshot not found: "
     with running.nothing_changes():
@@ -229,9 +243,10 @@ async def test_questions_without_an_answer_get_libvirt_s_words(running: Running,
     await rpc.take("s1")
     parent = await rpc.refusal("snapshot.parent", domain="test", snapshot="s1")
     assert str(parent) == prefix + "snapshot 's1' does not have a parent"
-    assert {current.code, unknown.code, parent.code} == {72}
+    assert {(found.code, found.kind) for found in (current, unknown, parent)} == {(72, "no-domain-snapshot")}
 
 
+@pytest.mark.checklist(87)
 async def test_a_snapshot_tells_its_place_in_the_tree(rpc: Rpc) -> None:
     await grow(rpc)
     found = (await rpc.call("snapshot.get", domain="test", snapshot="s1"))["snapshot"]
@@ -271,6 +286,7 @@ async def test_an_inactive_domain_with_snapshots_is_not_undefined_by_accident(
     assert running.store.load().hierarchies == []
 
 
+@pytest.mark.checklist(206)
 async def test_an_active_domain_keeps_its_snapshots_until_it_ends(running: Running, rpc: Rpc) -> None:
     await grow(rpc)
     await rpc.call("domain.undefine", domain="test")

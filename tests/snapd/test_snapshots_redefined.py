@@ -26,6 +26,7 @@ async def test_a_snapshot_comes_back_from_its_own_document(running: Running, rpc
     assert running.domain().hierarchy.digest == before
 
 
+@pytest.mark.checklist(68)
 async def test_redefining_leaves_the_current_marker_alone_unless_it_is_asked_for(
     rpc: Rpc, definition: str
 ) -> None:
@@ -37,6 +38,7 @@ async def test_redefining_leaves_the_current_marker_alone_unless_it_is_asked_for
     assert await rpc.current() == "a"
 
 
+@pytest.mark.checklist(76)
 async def test_a_redefined_snapshot_keeps_its_children(rpc: Rpc, definition: str) -> None:
     await grow(rpc)
     xml = (await document(rpc, "s2")).replace("<parent>\n    <name>s1</name>\n  </parent>", "")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -12,8 +13,18 @@ from trio.testing import wait_all_tasks_blocked
 from tests.snapd.models.samples import record
 from virtsnap_protocol.errors import StorageError
 from virtsnap_protocol.methods.event import Event
-from virtsnapd.store import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow, Store, Transaction
-from virtsnapd.store.schema import VERSION
+from virtsnapd.store import (
+    DefinitionRow,
+    DomainRow,
+    HierarchyRow,
+    Loaded,
+    OperationRow,
+    SaveOperationRow,
+    SaveTarget,
+    Store,
+    Transaction,
+)
+from virtsnapd.store.schema import MIGRATIONS, VERSION
 from virtsnapd.store.store import PRUNE_EVERY
 
 if TYPE_CHECKING:
@@ -140,6 +151,34 @@ async def test_what_was_committed_is_loaded_again(path: Path) -> None:
     assert loaded.definitions == {"d1": definition()}
     assert loaded.events == first.published
     assert loaded.epoch == first.loaded.epoch
+
+
+async def test_the_note_of_a_save_is_loaded_again(path: Path) -> None:
+    target = SaveTarget(path="/saved", temporary="/.saved", identity="i1", managed=False)
+    note = SaveOperationRow(driver="test", uuid=UUID, verb="save", target=target, final="paused", started=1)
+    change = domain()
+    change.put_operation(note)
+    async with opened(path) as first:
+        await first.store.commit(change)
+    async with opened(path) as second:
+        assert second.loaded.operations == [note]
+
+
+def test_a_store_of_an_older_version_keeps_what_is_in_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+        connection.execute("INSERT INTO definitions VALUES ('d1', '<domain/>', 'hvm', 1, 2048, 1024)")
+        values = ("test", UUID, "web", "d1", None, None, "shutoff", "unknown", None, None)
+        connection.execute("INSERT INTO domains VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        note = ("test", UUID, "take", msgspec.msgpack.encode(record("s1")), "nostate", 1)
+        connection.execute("INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?)", note)
+        connection.commit()
+    with closing(Store.open(path)) as store:
+        loaded = store.load()
+    assert loaded.domains == [domain_row()]
+    assert [(o.verb, o.snapshot) for o in loaded.operations if isinstance(o, OperationRow)] == [
+        ("take", record("s1"))
+    ]
 
 
 async def test_changes_that_wait_together_are_flushed_together(path: Path) -> None:

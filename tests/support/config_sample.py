@@ -24,14 +24,15 @@ def format_sample() -> str:
         lines += ["", "", f"[{table.name}]"]
         hints = get_type_hints(table.type, include_extras=True)
         for setting in msgspec.structs.fields(table.type):
-            lines += ["", *textwrap.wrap(_description(hints[setting.name]), 100, initial_indent="# ",
+            lines += ["", *textwrap.wrap(description(hints[setting.name]), 100, initial_indent="# ",
                                          subsequent_indent="# ")]  # fmt: skip
             # The defaults are strings, numbers and arrays, which JSON writes as TOML does.
             lines.append(f"#{setting.name} = {msgspec.json.encode(setting.default).decode()}")
     return "\n".join(lines) + "\n"
 
 
-def _description(annotation: object) -> str:
+def description(annotation: object) -> str:
+    """Return what a setting's annotation says on it."""
     metadata = getattr(annotation, "__metadata__", ())
     found = [meta.description for meta in metadata if isinstance(meta, msgspec.Meta) and meta.description]
     return found[-1] if found else ""

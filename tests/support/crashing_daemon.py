@@ -2,13 +2,16 @@
 
 ``--kill-at N --when MOMENT`` ends the process with SIGKILL at the N-th write of the store after it has said that it
 is ready: ``before`` the write begins, ``within`` it (all statements done, the flush not begun), or ``after`` it is
-durable and before anybody is told. ``--delay STEP SECONDS`` slows the simulated hypervisor down. All other arguments
+durable and before anybody is told. ``--kill-in MODULE:NAME`` ends it at the first call of a function instead, before
+it or after it. ``--delay STEP SECONDS`` slows the simulated hypervisor down. All other arguments
 are those of virtsnapd.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import os
 import signal
 import sys
@@ -41,6 +44,12 @@ MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 def crashing_command(kill_at: int, when: Moment) -> list[str]:
     """Return the command, for `Host`, of a daemon that dies at this write."""
     options = ["--kill-at", str(kill_at), "--when", when]
+    return [sys.executable, "-m", "tests.support.crashing_daemon", *options]
+
+
+def crashing_call(function: str, when: Moment) -> list[str]:
+    """Return the command, for `Host`, of a daemon that dies before or after the first call of `MODULE:NAME`."""
+    options = ["--kill-in", function, "--when", when]
     return [sys.executable, "-m", "tests.support.crashing_daemon", *options]
 
 
@@ -115,14 +124,38 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _die_in(function: str, when: Moment) -> None:
+    module, _, path = function.partition(":")
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    real = getattr(owner, name)
+
+    async def dying_later(*arguments: object, **named: object) -> None:
+        if when != "before":
+            await real(*arguments, **named)
+        _die()
+
+    def dying(*arguments: object, **named: object) -> None:
+        if when != "before":
+            real(*arguments, **named)
+        _die()
+
+    setattr(owner, name, dying_later if inspect.iscoroutinefunction(real) else dying)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; return its exit status if it survives."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--when", choices=MOMENTS, default="before")
+    parser.add_argument("--kill-in", default="")
     parser.add_argument("--delay", nargs=2, metavar=("STEP", "SECONDS"), action="append", default=[])
     options, rest = parser.parse_known_args(arguments)
     CrashingStore.kill_at, CrashingStore.when = options.kill_at, options.when
+    if options.kill_in:
+        _die_in(options.kill_in, options.when)
     vars(daemon)["Store"] = CrashingStore
     vars(command)["Daemon"] = ArmingDaemon
     SlowDriver.delays = {step: float(seconds) for step, seconds in options.delay}

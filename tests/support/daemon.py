@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from typing_extensions import override
@@ -15,7 +15,7 @@ from virtsnapd.daemon import STORE_NAME, Daemon, open_services
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
 from virtsnapd.drivers.simulated.faults import Faults, Step
 from virtsnapd.models.forest import Forest
-from virtsnapd.store import Loaded, Store
+from virtsnapd.store import Loaded, OperationRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from virtsnapd.context import Hypervisor, Services
     from virtsnapd.domain import Domain
 
-URI: Final = "test:///default"
-
 
 @dataclass(kw_only=True)
 class Running:
-    """A daemon that serves its sockets in this process, with the simulated driver alone."""
+    """A daemon that serves its sockets in this process, with one driver: the simulated one unless told otherwise."""
 
     config: Config
     services: Services
@@ -39,8 +37,8 @@ class Running:
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """The simulated hypervisor."""
-        return self.services.hypervisors[URI]
+        """The one hypervisor."""
+        return self.services.hypervisors[self.services.default_uri]
 
     @property
     def driver(self) -> SimulatedDriver:
@@ -145,5 +143,8 @@ def digests(state_dir: Path) -> dict[str, str]:
 
 
 def operations(state_dir: Path) -> list[tuple[str, str]]:
-    """Return verb and snapshot of every operation that is not known to have ended."""
-    return [(found.verb, found.snapshot.name) for found in stored(state_dir).operations]
+    """Return verb and snapshot (of a save the file) of every operation that is not known to have ended."""
+    return [
+        (found.verb, found.snapshot.name if isinstance(found, OperationRow) else found.target.path)
+        for found in stored(state_dir).operations
+    ]

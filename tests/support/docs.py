@@ -10,6 +10,7 @@ import msgspec
 
 from virtsnap_protocol.errors import ERRORS, Error, ProtocolError, RequestError
 from virtsnap_protocol.methods import METHODS, NOTIFICATIONS
+from virtsnap_protocol.methods.domain import UndefineFlag
 from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
 from virtsnapd.drivers import DRIVERS, URIS
 from virtsnapd.drivers.api import Capability
@@ -51,6 +52,10 @@ def _drivers() -> str:
     rows += [
         _marks(f"revert flag `{f}`", [f in driver.revert_flags for driver in drivers])
         for f in get_args(RevertFlag)
+    ]
+    rows += [
+        _marks(f"undefine flag `{f}`", [f in driver.undefine_flags for driver in drivers])
+        for f in get_args(UndefineFlag)
     ]
     return _table(["", *(f"{driver.scheme} ({driver.title})" for driver in drivers)], rows)
 

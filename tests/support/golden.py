@@ -1,6 +1,6 @@
 """Golden files: `<case>.in.xml` beside what the program makes of it, `<case>.out.xml`.
 
-``python -m tests.support.golden`` writes the second from the first; a human then looks at the difference.
+``make regenerate`` and ``pytest --regenerate`` write the second from the first; a human then looks at the difference.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DATA: Final = Path(__file__).parent.parent / "data"
+_UUID: Final = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
 def dumped_snapshot(text: str) -> str:
@@ -24,7 +25,7 @@ def dumped_snapshot(text: str) -> str:
     )
     domain = None if parsed.domain is None else parsed.domain.text
     inactive = None if parsed.inactive_domain is None else parsed.inactive_domain.text
-    return format_snapshot(parsed.snapshot, domain=domain, inactive_domain=inactive, uuid="(none)")
+    return format_snapshot(parsed.snapshot, domain=domain, inactive_domain=inactive, uuid=_UUID)
 
 
 def dumped_domain(text: str) -> str:
@@ -34,11 +35,17 @@ def dumped_domain(text: str) -> str:
 
 PRODUCERS: Final[dict[str, Callable[[str], str]]] = {"snapshot": dumped_snapshot, "domain": dumped_domain}
 """What makes the second file of a pair, by the folder of `tests/data` that holds the pair."""
+PAIRS: Final = [
+    (folder, path.name.removesuffix(".in.xml"))
+    for folder in PRODUCERS
+    for path in sorted((DATA / folder).glob("*.in.xml"))
+]
+"""Folder and case of every pair."""
 
 
 def cases(folder: str) -> list[str]:
     """Return the names of a folder's cases."""
-    return sorted(path.name.removesuffix(".in.xml") for path in (DATA / folder).glob("*.in.xml"))
+    return [case for its_folder, case in PAIRS if its_folder == folder]
 
 
 def given(folder: str, case: str) -> str:
@@ -53,10 +60,5 @@ def expected(folder: str, case: str) -> str:
 
 def regenerate() -> None:
     """Write the second file of every pair anew."""
-    for folder, produce in PRODUCERS.items():
-        for case in cases(folder):
-            (DATA / folder / f"{case}.out.xml").write_text(produce(given(folder, case)))
-
-
-if __name__ == "__main__":
-    regenerate()
+    for folder, case in PAIRS:
+        (DATA / folder / f"{case}.out.xml").write_text(PRODUCERS[folder](given(folder, case)))

@@ -1,6 +1,6 @@
 """Golden pairs of the QEMU driver: a domain as a user writes it (`.xml`) and the arguments that start it (`.args`).
 
-``python -m tests.support.qemu_golden`` writes the second from the first; a human then looks at the difference.
+``make regenerate`` and ``pytest --regenerate`` write the second from the first; a human then looks at the difference.
 """
 
 from __future__ import annotations
@@ -58,7 +58,3 @@ def regenerate() -> None:
     """Write the arguments of every pair anew."""
     for case in CASES:
         (DATA / f"{case}.args").write_text(produced(case))
-
-
-if __name__ == "__main__":
-    regenerate()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getopt
 import io
 import json
 import os
@@ -10,8 +9,10 @@ import sys
 from typing import Final
 
 import virtsnap
-from virtsnap.cli.console import Console, Settings
-from virtsnap.cli.help import USAGE, all_help
+from virtsnap.cli import global_options, shell_completion
+from virtsnap.cli.console import Console
+from virtsnap.cli.global_options import BadOption
+from virtsnap.cli.help import usage
 from virtsnap.cli.run import Quit, run_text, run_words
 from virtsnap.cli.shell import run_prompt, run_script, standard_input_is_typed
 from virtsnap.cli.table import COMMANDS
@@ -20,16 +21,14 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 """As a shell reports a command that a signal ended."""
 
-_SHORT: Final = "c:hqrtv"
-_LONG: Final = ["connect=", "help", "quiet", "readonly", "timing", "version", "socket=", "json"]
-_SPELLINGS: Final = {"c": "'-c'/'--connect'", "connect": "'-c'/'--connect'", "socket": "'--socket'"}
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0 when the last command succeeded, else 1.
 
     130 after an interrupt, 141 when nobody reads the output any more.
     """
+    if shell_completion.is_asked(os.environ):
+        return shell_completion.answer_shell(COMMANDS)
     _accept_any_bytes()
     try:
         status = _main(sys.argv[1:] if argv is None else argv)
@@ -59,22 +58,17 @@ def _discard_output() -> None:
 
 def _main(argv: list[str]) -> int:
     try:
-        options, words = getopt.getopt(argv, _SHORT, _LONG)
-    except getopt.GetoptError as error:
-        if "requires argument" in error.msg:
-            spelling = _SPELLINGS[error.opt if error.opt in _SPELLINGS else _completed(error.opt)]
-            return _refuse_options(f"option {spelling} requires an argument", argv)
-        dashes = "-" if len(error.opt) == 1 else "--"
-        return _refuse_options(f"unsupported option '{dashes}{error.opt}'. See --help.", argv)
-    settings = Settings()
-    for name, value in options:
-        if name in {"-h", "--help"}:
-            sys.stdout.write(USAGE + all_help(COMMANDS.values()))
+        options, words = global_options.parse(argv)
+    except BadOption as error:
+        return _refuse_options(str(error), argv)
+    for name, _ in options:
+        if name == "help":
+            sys.stdout.write(usage(COMMANDS.values()))
             return 0
-        if name in {"-v", "--version"}:
+        if name == "version":
             sys.stdout.write(f"{virtsnap.__version__}\n")
             return 0
-        _apply(settings, name, value)
+    settings = global_options.settings(options)
     console = Console(settings, COMMANDS, json=settings.json)
     try:
         return 0 if _run(console, words) else 1
@@ -82,10 +76,6 @@ def _main(argv: list[str]) -> int:
         return 0
     finally:
         console.disconnect()
-
-
-def _completed(option: str) -> str:
-    return next(name for name in _SPELLINGS if name.startswith(option))
 
 
 def _refuse(text: str) -> int:
@@ -99,22 +89,6 @@ def _refuse_options(text: str, argv: list[str]) -> int:
         sys.stdout.write(json.dumps({"error": {"message": text}}) + "\n")
         sys.stdout.flush()
     return _refuse(text)
-
-
-def _apply(settings: Settings, name: str, value: str) -> None:
-    match name:
-        case "-c" | "--connect":
-            settings.uri = value
-        case "--socket":
-            settings.socket = value
-        case "-q" | "--quiet":
-            settings.quiet = True
-        case "-r" | "--readonly":
-            settings.read_only = True
-        case "-t" | "--timing":
-            settings.timing = True
-        case "--json":
-            settings.json = True
 
 
 def _run(console: Console, words: list[str]) -> bool:

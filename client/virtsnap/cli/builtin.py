@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import GROUPS, Command, CommandFailed, Option
-from virtsnap.cli.help import all_help, command_facts, command_help, group_help
+from virtsnap.cli.help import all_help, by_group, command_facts, command_help, group_help
 from virtsnap.cli.run import Quit
+from virtsnap.cli.specs import items
 
 if TYPE_CHECKING:
     from virtsnap.cli.command import Arguments
@@ -30,15 +31,21 @@ def _help(console: Console, arguments: Arguments) -> None:
         console.out(command_help(command))
         console.result(command_facts(command))
     elif group := next((group for group in GROUPS if group == name), None):
-        console.out(group_help(group, commands))
-        console.result({c.name: c.summary for c in commands if c.group == group})
+        members = by_group(commands)[group]
+        console.out(group_help(group, members))
+        console.result({member.name: member.summary for member in members})
     else:
         raise CommandFailed(f"command or command group '{name}' doesn't exist")
 
 
 def _echo(console: Console, arguments: Arguments) -> None:
-    words = [_quoted(word, arguments) for word in arguments.many("string")]
-    text = " ".join(words)
+    arguments.exclude("shell", "xml", "split")
+    arguments.exclude("xml", "split")
+    given = arguments.many("string")
+    if arguments.flag("split"):
+        text = " ".join("".join(f"{item}\n" for item in items(word)) for word in given if word)
+    else:
+        text = " ".join(_quoted(word, arguments) for word in given)
     if arguments.flag("err"):
         console.complain(f"error: {text}")
     else:
@@ -93,6 +100,7 @@ COMMANDS: Final = (
         options=(
             Option("shell", "flag", "quote for a shell"),
             Option("xml", "flag", "quote for XML"),
+            Option("split", "flag", "print the items of comma-separated lists; ,, stands for a comma"),
             Option("err", "flag", "print to standard error"),
             Option("string", "many", "words to print"),
         ),

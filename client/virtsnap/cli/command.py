@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from virtsnap.cli.console import Console
 
 Kind = Literal["flag", "text", "number", "many"]
-Completes = Literal["domain", "snapshot", "command", "method", "event", "file"]
-Group = Literal["domain", "monitor", "snapshot", "host", "virtsnap"]
+Completes = Literal["domain", "snapshot", "command", "method", "uri", "file"]
+Group = Literal["domain", "monitor", "events", "host", "snapshot", "virtsnap"]
 
 GROUPS: Final[Mapping[Group, str]] = {
     "domain": "Domain Management",
     "monitor": "Domain Monitoring",
-    "snapshot": "Snapshot",
+    "events": "Domain Events",
     "host": "Host and Hypervisor",
+    "snapshot": "Snapshot",
     "virtsnap": "Virtsnap itself",
 }
 """In the order of the global help, as in virsh."""
@@ -37,11 +38,19 @@ class Option:
     required: bool = field(default=False, kw_only=True)
     named_only: bool = field(default=False, kw_only=True)
     completes: Completes | None = field(default=None, kw_only=True)
+    """What its values are the names of."""
+    choices: tuple[str, ...] = field(default=(), kw_only=True)
+    """Its values, where they are a fixed set; the command refuses others in virsh's words."""
 
     @property
     def value_word(self) -> str:
         """What help calls the value."""
         return "number" if self.kind == "number" else "string"
+
+    @property
+    def explanation(self) -> str:
+        """The summary, with the values there are."""
+        return f"{self.summary}: {', '.join(self.choices)}" if self.choices else self.summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +71,7 @@ class Command:
 
 JSON: Final = Option("json", "flag", "print one JSON document instead of text")
 DOMAIN: Final = Option("domain", "text", "name, id or UUID of a domain", required=True, completes="domain")
+NAME_OR_UUID: Final = Option("domain", "text", "name or UUID of a domain", required=True, completes="domain")
 XML_FILE: Final = Option(
     "file",
     "text",
@@ -74,12 +84,16 @@ XML_FILE: Final = Option(
 class CommandFailed(Exception):
     """A command did not do its work: what to tell the user, and the error behind it if there is one."""
 
-    def __init__(self, *lines: str, error: Error | None = None, fatal: bool = False) -> None:
+    def __init__(
+        self, *lines: str, error: Error | None = None, fatal: bool = False, hint: str | None = None
+    ) -> None:
         super().__init__(*lines)
         self.lines = lines
         self.error = error
         self.fatal = fatal
         """Nothing further can work: there is no daemon."""
+        self.hint = hint
+        """What the user can do about it, beside what the error itself advises."""
 
 
 class Arguments:
@@ -142,6 +156,15 @@ class Arguments:
         for other in others:
             if self.flag(one) and self.flag(other):
                 raise CommandFailed(f"Options --{one} and --{other} are mutually exclusive")
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Refuse an option of virsh's that cannot be honoured here.
+
+        Raises:
+            CommandFailed: It was given.
+        """
+        if self.flag(name):
+            raise CommandFailed(f"Option --{name} is not supported: {reason}")
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from virtsnap.cli.command import Command
     from virtsnap.domain import BlockingDomain
     from virtsnap_protocol.errors import ErrorObject
+    from virtsnap_protocol.methods.domain import DomainInfo
+
+Naming = Literal["id", "uuid", "name"]
+"""How a command lets its user name a domain."""
 
 
 @dataclass(kw_only=True)
@@ -44,6 +49,8 @@ class Console:
     interactive: bool = False
     json: bool = False
     """Of the command that is running: asked for by it or for all."""
+    timeout: float | None = None
+    """Seconds that the daemon has for each answer."""
     _connection: BlockingConnection | None = field(default=None, init=False)
 
     @property
@@ -66,7 +73,9 @@ class Console:
         self.disconnect()
         settings = self.settings
         try:
-            self._connection = connect(settings.uri, socket=settings.socket, read_only=settings.read_only)
+            self._connection = connect(
+                settings.uri, socket=settings.socket, read_only=settings.read_only, timeout=self.timeout
+            )
         except Error as error:
             raise CommandFailed("failed to connect to the hypervisor", error=error, fatal=True) from error
 
@@ -78,13 +87,27 @@ class Console:
 
     def domain(self, name: str) -> BlockingDomain:
         """Return a handle of a domain: a number is an id if there is such, else a name, as in virsh."""
-        if name.isascii() and name.isdigit() and 0 < int(name) < 2**31:
+        if (number := _id(name)) is not None:
             try:
-                self.connection.domain(int(name)).info()
+                self.connection.domain(number).info()
             except DomainNotFound:
                 return self.connection.domain(name)
-            return self.connection.domain(int(name))
+            return self.connection.domain(number)
         return self.connection.domain(name)
+
+    def find(self, given: str, *by: Naming) -> DomainInfo:
+        """Return the domain that is named in one of these ways, as far as a command takes them.
+
+        Raises:
+            DomainNotFound: There is none.
+        """
+        if "id" in by and (number := _id(given)) is not None:
+            with suppress(DomainNotFound):
+                return self.connection.domain(number).info().domain
+        found = self.connection.domain(given).info().domain
+        if ("uuid" in by and given.lower() == found.uuid) or ("name" in by and given == found.name):
+            return found
+        raise DomainNotFound(given)
 
     def out(self, text: str) -> None:
         """Print data, as it is."""
@@ -101,19 +124,33 @@ class Console:
         if self.json:
             sys.stdout.write(_document(value) + "\n")
 
+    def note(self, text: str) -> None:
+        """Print to standard error, as it is."""
+        sys.stdout.flush()
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
     def complain(self, *lines: str) -> None:
         """Print lines to standard error, after everything printed before."""
-        sys.stdout.flush()
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
-        sys.stderr.flush()
+        self.note("".join(f"{line}\n" for line in lines))
 
     def report(self, failure: CommandFailed | Error) -> None:
         """Tell why a command failed."""
         error = failure if isinstance(failure, Error) else failure.error
         lines = [] if isinstance(failure, Error) else list(failure.lines)
-        self.complain(*(f"error: {line}" for line in lines), *(error_lines(error) if error else ()))
+        hint = failure.hint if isinstance(failure, CommandFailed) else None
+        self.complain(
+            *(f"error: {line}" for line in lines),
+            *(error_lines(error) if error else ()),
+            *([f"hint: {hint}"] if hint else ()),
+        )
         if self.json and (error or lines):
-            self.result({"error": _wire(failure, lines)})
+            self.result({"error": _wire(failure, lines)} | ({"hint": hint} if hint else {}))
+
+
+def _id(text: str) -> int | None:
+    """Return the id that a text can be."""
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**31 else None
 
 
 def _wire(failure: CommandFailed | Error, lines: list[str]) -> ErrorObject | dict[str, str]:

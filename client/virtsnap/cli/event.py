@@ -21,6 +21,7 @@ _TYPES: Final[dict[str, list[EventKind]]] = {
     "snapshot": [
         "snapshot.created",
         "snapshot.redefined",
+        "snapshot.renamed",
         "snapshot.current-changed",
         "snapshot.reverted",
         "snapshot.deleted",
@@ -126,6 +127,8 @@ def describe(event: Event) -> str:
             words.append(_DETAILS.get(event.detail, event.detail.replace("-", " ").capitalize()))
     else:
         words = [what.replace("-", " ").capitalize()]
+        if event.former is not None:
+            words += [event.former, "to"]
         if event.snapshot is not None:
             words.append(event.snapshot)
     noun = "lifecycle" if event.lifecycle is not None else noun
@@ -135,12 +138,12 @@ def describe(event: Event) -> str:
 COMMANDS: Final = (
     Command(
         name="event",
-        group="domain",
+        group="events",
         summary="wait for events",
         description="Print the next event, or all of them. Events of snapshots are of the type 'snapshot'.",
         options=(
             Option("domain", "text", "only of this domain", completes="domain"),
-            Option("event", "text", "type of event to wait for", completes="event"),
+            Option("event", "text", "type of event to wait for", choices=tuple(_TYPES)),
             Option("all", "flag", "wait for events of all types"),
             Option("loop", "flag", "go on until the timeout or an interrupt"),
             Option("timeout", "number", "seconds to wait"),

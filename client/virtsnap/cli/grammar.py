@@ -146,7 +146,7 @@ def _invocation(words: Sequence[str], table: Mapping[str, Command]) -> Invocatio
     remaining = iter(words[1:])
     options_end = False
     for word in remaining:
-        if options_end or not _is_option(word):
+        if options_end or not is_option(word):
             if word == "--" and not options_end:
                 options_end = True
             else:
@@ -162,18 +162,25 @@ def _invocation(words: Sequence[str], table: Mapping[str, Command]) -> Invocatio
     return Invocation(command, Arguments(command, values))
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
+    """Return whether a word names an option rather than being a value, before ``--``."""
     return word.startswith("--") and word[2:3].isalnum()
 
 
 def _take_positional(command: Command, values: dict[str, list[str]], word: str) -> None:
     """Give a word to the first option that may still take one."""
+    option = _next_positional(command, values)
+    if option is None:
+        raise BadSyntax(f"unexpected data '{word}'")
+    values.setdefault(option.name, []).append(word)
+
+
+def _next_positional(command: Command, values: Mapping[str, list[str]]) -> Option | None:
     for option in command.options:
         free = option.name not in values or option.kind == "many"
         if option.kind != "flag" and not option.named_only and free:
-            values.setdefault(option.name, []).append(word)
-            return
-    raise BadSyntax(f"unexpected data '{word}'")
+            return option
+    return None
 
 
 def _take_option(command: Command, values: dict[str, list[str]], word: str, rest: Iterator[str]) -> None:
@@ -196,3 +203,44 @@ def _value(option: Option, rest: Iterator[str]) -> str:
     if value is None:
         raise BadSyntax(f"expected syntax: --{option.name} <{option.value_word}>")
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A command that is still being typed, as far as it can be understood."""
+
+    values: Mapping[str, list[str]]
+    awaited: Option | None
+    """The option whose value comes next."""
+    positional: Option | None
+    """What a word that is no option would be the value of."""
+    options_end: bool
+    """``--`` was given: every further word is a value."""
+
+
+def understood(command: Command, words: Iterable[str]) -> Unfinished:
+    """Return what the words after the name of a command mean so far; what is wrong with them is passed over."""
+    values: dict[str, list[str]] = {}
+    awaited: Option | None = None
+    options_end = False
+    for word in words:
+        if awaited is not None:
+            values.setdefault(awaited.name, []).append(word)
+            awaited = None
+        elif word == "--" and not options_end:
+            options_end = True
+        elif is_option(word) and not options_end:
+            name, equals, value = word[2:].partition("=")
+            option = command.option(name)
+            if option is not None and option.kind != "flag" and not equals:
+                awaited = option
+            elif option is not None:
+                values.setdefault(name, []).append(value)
+        elif (option := _next_positional(command, values)) is not None:
+            values.setdefault(option.name, []).append(word)
+    return Unfinished(
+        values=values,
+        awaited=awaited,
+        positional=_next_positional(command, values),
+        options_end=options_end,
+    )

@@ -1,4 +1,4 @@
-"""Commands on the connection: connect, uri, version, call."""
+"""Commands on the connection: connect, uri, version, capabilities, call."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ def _version(console: Console, arguments: Arguments) -> None:
     )
 
 
+def _capabilities(console: Console, arguments: Arguments) -> None:
+    result = console.connection.capabilities()
+    console.out(f"{result.xml}\n")
+    console.result(result)
+
+
 def opened_driver(hello: HelloResult) -> DriverInfo | None:
     """Return the driver that calls go to."""
     scheme = hello.uri.partition(":")[0]
@@ -82,7 +88,7 @@ COMMANDS: Final = (
         summary="connect to a hypervisor, or again",
         description="Connect to the daemon anew, with another URI if one is given.",
         options=(
-            Option("name", "text", "hypervisor connection URI"),
+            Option("name", "text", "hypervisor connection URI", completes="uri"),
             Option("readonly", "flag", "without the right to change anything"),
         ),
         run=_connect,
@@ -102,6 +108,13 @@ COMMANDS: Final = (
         "and which drivers are not available, and why.",
         options=(Option("daemon", "flag", "also of the daemon"),),
         run=_version,
+    ),
+    Command(
+        name="capabilities",
+        group="host",
+        summary="what the hypervisor can do",
+        description="Print a description of the host and of the guests that it can run.",
+        run=_capabilities,
     ),
     Command(
         name="call",

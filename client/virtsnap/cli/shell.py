@@ -8,14 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from virtsnap.cli.completion import completions
+from virtsnap.cli.completion import PATIENCE, completions
+from virtsnap.cli.console import Console
 from virtsnap.cli.grammar import unfinished
 from virtsnap.cli.run import Quit, run_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from virtsnap.cli.console import Console
+    from collections.abc import Iterable, Iterator, Sequence
 
 WELCOME: Final = """\
 Welcome to virtsnap, the snapshots' interactive terminal.
@@ -106,10 +105,18 @@ class Completer:
         words, last = unfinished(typed)
         if last.start > begin:  # within a comment
             return []
-        found = completions(self._console, words, last.text)
+        found = list(self._names(words, last.text))
         # Readline's idea of a word knows no quotes: of ours it gets the part that it is about to replace.
         ends = [last.completed(typed[last.start :], name)[begin - last.start :] for name in found]
         return [f"{ends[0]} "] if len(found) == 1 and not found[0].endswith("/") else ends
+
+    def _names(self, words: Sequence[str], prefix: str) -> dict[str, str]:
+        """Ask on a connection that is not waited for, so that the prompt's own is left as it is."""
+        asking = Console(self._console.settings, self._console.commands, timeout=PATIENCE)
+        try:
+            return completions(asking, words, prefix)
+        finally:
+            asking.disconnect()
 
 
 def standard_input_is_typed() -> bool:

@@ -1,4 +1,4 @@
-"""Commands on snapshots: create, create-as, dumpxml, info, current, parent, revert, delete; listing is elsewhere."""
+"""Commands on one snapshot: dumpxml, info, current, parent, revert, delete."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import DOMAIN, Command, CommandFailed, Option, explained
-from virtsnap.cli.documents import read_document
 from virtsnap.cli.render import fields
-from virtsnap.cli.specs import disk_spec, memory_spec
-from virtsnap.document import snapshot_document
+from virtsnap.cli.xpath import OPTIONS as XPATH_OPTIONS
+from virtsnap.cli.xpath import print_document
 from virtsnap_protocol.errors import RevertRisky, SnapshotNotFound
 
 if TYPE_CHECKING:
@@ -18,29 +17,7 @@ if TYPE_CHECKING:
     from virtsnap.domain import BlockingDomain
     from virtsnap_protocol.methods.snapshot import CreateFlag
 
-_NAME: Final = Option("snapshotname", "text", "name of a snapshot", completes="snapshot")
-_CREATE_FLAGS: Final[dict[str, CreateFlag]] = {
-    "redefine": "redefine",
-    "current": "current",
-    "no-metadata": "no-metadata",
-    "halt": "halt",
-    "disk-only": "disk-only",
-    "reuse-external": "reuse-ext",
-    "quiesce": "quiesce",
-    "atomic": "atomic",
-    "live": "live",
-    "validate": "validate",
-}
-_CREATE_OPTIONS: Final = (
-    Option("no-metadata", "flag", "take the snapshot and remember nothing of it"),
-    Option("halt", "flag", "leave the domain stopped"),
-    Option("disk-only", "flag", "save the disks and not the memory"),
-    Option("reuse-external", "flag", "use files that exist already"),
-    Option("quiesce", "flag", "have the guest settle its file systems first"),
-    Option("atomic", "flag", "change nothing if it cannot be done whole"),
-    Option("live", "flag", "let the guest run meanwhile"),
-    Option("validate", "flag", "check the document against the schema"),
-)
+NAME: Final = Option("snapshotname", "text", "name of a snapshot", completes="snapshot")
 
 
 def chosen_snapshot(domain: BlockingDomain, arguments: Arguments, option: str = "snapshotname") -> str:
@@ -51,59 +28,21 @@ def chosen_snapshot(domain: BlockingDomain, arguments: Arguments, option: str = 
         SnapshotNotFound: There is no current snapshot.
     """
     name = arguments.text(option)
-    if name is not None and arguments.flag("current"):
-        raise CommandFailed(f"--{option} and --current are mutually exclusive")
-    if name is not None:
+    current = arguments.flag("current")
+    if name is not None and not current:
         return name
-    if not arguments.flag("current"):
-        raise CommandFailed(f"--{option} or --current is required")
-    return domain.current_snapshot().snapshot.name
-
-
-def _create_flags(arguments: Arguments) -> list[CreateFlag]:
-    return [flag for option, flag in _CREATE_FLAGS.items() if arguments.flag(option)]
-
-
-def _create(console: Console, arguments: Arguments) -> None:
-    domain = console.domain(arguments.required("domain"))
-    path = arguments.text("xmlfile")
-    if path is None:
-        xml, origin = "<domainsnapshot/>", ""
-    else:
-        domain.info()  # an unknown domain is told before an unreadable file
-        xml, origin = read_document(path), f" from '{path}'"
-    result = domain.create_snapshot(xml, flags=_create_flags(arguments))
-    console.tell(f"Domain snapshot {result.snapshot.name} created{origin}")
-    console.result(result)
-
-
-def _create_as(console: Console, arguments: Arguments) -> None:
-    domain = console.domain(arguments.required("domain"))
-    print_only = arguments.flag("print-xml")
-    memory = arguments.text("memspec")
-    name, description = arguments.text("name"), arguments.text("description")
-    if print_only or memory or arguments.flag("diskspec"):
-        domain.info()  # an unknown domain is told before a specification that is not understood
-    xml = snapshot_document(
-        name,
-        description,
-        memory=memory_spec(memory) if memory else None,
-        disks=[disk_spec(text) for text in arguments.many("diskspec")],
-    )
-    if print_only:
-        console.out(f"{xml}\n")
-        console.result({"xml": xml})
-        return
-    result = domain.create_snapshot(xml, flags=_create_flags(arguments))
-    console.tell(f"Domain snapshot {result.snapshot.name} created")
-    console.result(result)
+    if name is None and current:
+        return domain.current_snapshot().snapshot.name
+    domain.info()  # as in virsh, an unknown domain is told first
+    if current:
+        raise CommandFailed(f"--{option} and --current are mutually exclusive")
+    raise CommandFailed(f"--{option} or --current is required")
 
 
 def _dumpxml(console: Console, arguments: Arguments) -> None:
     domain = console.domain(arguments.required("domain"))
     result = domain.snapshot(arguments.required("snapshotname")).xml(secure=arguments.flag("security-info"))
-    console.out(result.xml)
-    console.result(result)
+    print_document(console, arguments, result)
 
 
 def _info(console: Console, arguments: Arguments) -> None:
@@ -208,39 +147,6 @@ def _delete(console: Console, arguments: Arguments) -> None:
 
 COMMANDS: Final = (
     Command(
-        name="snapshot-create",
-        group="snapshot",
-        summary="take a snapshot, or record one, from an XML file",
-        description="Take the snapshot that a document describes; without one, let the daemon choose.\n"
-        "With --redefine nothing is taken: the document of a snapshot that exists is recorded.",
-        options=(
-            DOMAIN,
-            Option(
-                "xmlfile", "text", "file with a snapshot's document, - for standard input", completes="file"
-            ),
-            Option("redefine", "flag", "record the metadata of a snapshot that exists"),
-            Option("current", "flag", "with --redefine: make it the current one"),
-            *_CREATE_OPTIONS,
-        ),
-        run=_create,
-    ),
-    Command(
-        name="snapshot-create-as",
-        group="snapshot",
-        summary="take a snapshot described by options",
-        description="Take a snapshot without writing a document.",
-        options=(
-            DOMAIN,
-            Option("name", "text", "name of the snapshot"),
-            Option("description", "text", "what it is for"),
-            Option("print-xml", "flag", "only print the document"),
-            *_CREATE_OPTIONS,
-            Option("memspec", "text", "memory: [file=]name[,snapshot=type]", named_only=True),
-            Option("diskspec", "many", "disk: disk[,snapshot=type][,driver=type][,stype=type][,file=name]"),
-        ),
-        run=_create_as,
-    ),
-    Command(
         name="snapshot-dumpxml",
         group="snapshot",
         summary="document of a snapshot",
@@ -249,6 +155,7 @@ COMMANDS: Final = (
             DOMAIN,
             Option("snapshotname", "text", "name of a snapshot", required=True, completes="snapshot"),
             Option("security-info", "flag", "with its secrets"),
+            *XPATH_OPTIONS,
         ),
         run=_dumpxml,
     ),
@@ -257,7 +164,7 @@ COMMANDS: Final = (
         group="snapshot",
         summary="describe a snapshot",
         description="Show what is known of a snapshot at a glance.",
-        options=(DOMAIN, _NAME, Option("current", "flag", "the current snapshot")),
+        options=(DOMAIN, NAME, Option("current", "flag", "the current snapshot")),
         run=_info,
     ),
     Command(
@@ -279,7 +186,7 @@ COMMANDS: Final = (
         group="snapshot",
         summary="name of a snapshot's parent",
         description="Print the name of the parent of a snapshot.",
-        options=(DOMAIN, _NAME, Option("current", "flag", "of the current snapshot")),
+        options=(DOMAIN, NAME, Option("current", "flag", "of the current snapshot")),
         run=_parent,
     ),
     Command(
@@ -289,7 +196,7 @@ COMMANDS: Final = (
         description="Bring a domain back to the state that a snapshot saved.",
         options=(
             DOMAIN,
-            _NAME,
+            NAME,
             Option("current", "flag", "to the current snapshot"),
             Option("running", "flag", "let the guest run afterwards"),
             Option("paused", "flag", "leave the guest paused afterwards"),
@@ -305,7 +212,7 @@ COMMANDS: Final = (
         description="Delete a snapshot; its children become those of its parent.",
         options=(
             DOMAIN,
-            _NAME,
+            NAME,
             Option("current", "flag", "the current snapshot"),
             Option("children", "flag", "with all its descendants"),
             Option("children-only", "flag", "only all its descendants"),

@@ -42,7 +42,7 @@ def disk_spec(text: str) -> DiskSpec:
     """
     name, *rest = items(text)
     values = _values(rest, _DISK_KEYS)
-    if values is None:
+    if values is None or not name:
         raise CommandFailed(f"unable to parse diskspec: {text}")
     storage = values.get("stype")
     if storage not in {None, "file", "block"}:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from virtsnap.cli import builtin, domain, event, host, monitor, snapshot, snapshot_list
+from virtsnap.cli import (
+    builtin,
+    domain,
+    domain_list,
+    event,
+    host,
+    identity,
+    monitor,
+    save,
+    shell_completion,
+    snapshot,
+    snapshot_create,
+    snapshot_edit,
+    snapshot_list,
+    undefine,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +28,21 @@ if TYPE_CHECKING:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     command.name: command
-    for noun in (domain, monitor, event, snapshot, snapshot_list, host, builtin)
+    for noun in (
+        domain,
+        undefine,
+        save,
+        identity,
+        domain_list,
+        monitor,
+        event,
+        snapshot_create,
+        snapshot_edit,
+        snapshot,
+        snapshot_list,
+        host,
+        builtin,
+        shell_completion,
+    )
     for command in noun.COMMANDS
 }

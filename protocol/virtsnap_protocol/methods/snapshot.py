@@ -82,7 +82,7 @@ class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
     has_metadata: bool
     children: int
     descendants: int | None
-    """Counted only when one snapshot is asked for."""
+    """Counted by snapshot.get alone."""
     description: str | None
 
 

@@ -20,12 +20,14 @@ from virtsnap_protocol.errors import NoSupport
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from virtsnap_protocol.methods.domain import UndefineFlag
     from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
     from virtsnapd.config import Config
     from virtsnapd.domain import Domain, Transition
     from virtsnapd.domains import DomainTable
     from virtsnapd.models.domain import DomainDefinition
     from virtsnapd.models.snapshot import Snapshot
+    from virtsnapd.savefile import SavedState, SaveFile
 
 
 class Capability(StrEnum):
@@ -33,6 +35,7 @@ class Capability(StrEnum):
 
     SHUTDOWN = "domain-shutdown"
     SUSPEND = "domain-suspend"
+    SAVE = "domain-save"
     TAKE = "snapshot-take"
     REVERT = "snapshot-revert"
     DISCARD = "snapshot-delete"
@@ -81,6 +84,8 @@ class Driver(ABC):
     """Flags of snapshot.create that it honours."""
     revert_flags: ClassVar[frozenset[RevertFlag]]
     """Flags of snapshot.revert that it honours."""
+    undefine_flags: ClassVar[frozenset[UndefineFlag]]
+    """Flags of domain.undefine that it honours, or that cannot matter to its domains."""
 
     def __init__(self, uri: str, context: DriverContext) -> None:
         self.uri = uri
@@ -156,16 +161,69 @@ class Driver(ABC):
         """Let the virtual CPUs run, without reporting it (the caller does)."""
         raise self._unsupported(Capability.SUSPEND)
 
+    async def has_guest(self, domain: Domain) -> bool:
+        """Tell whether the guest that is recorded exists, even if it does not answer."""
+        return domain.active
+
+    async def drop(self, domain: Domain) -> None:  # noqa: B027 - where the record is all there is of a guest
+        """End the guest at once without reporting it (the caller does); do nothing when there is none."""
+
+    # --- saved states ---
+
+    heeds_managed_save: ClassVar[bool] = True
+    """Whether a managed save stands in the way of a rename and of a revert, as in libvirt's qemu driver."""
+
+    @optional(Capability.SAVE)
+    async def check_save(self, domain: Domain) -> None:
+        """Refuse to save a guest that cannot be saved, before anything is touched."""
+        raise self._unsupported(Capability.SAVE)
+
+    @optional(Capability.SAVE)
+    async def save(self, domain: Domain, file: SaveFile) -> None:
+        """Stop the guest and write its memory into `file`; the guest then still exists and must not run on.
+
+        Whatever happens, the caller goes on with `drop` or with `unsave`. A cancelled caller does not wait for the
+        end of the memory.
+        """
+        raise self._unsupported(Capability.SAVE)
+
+    @optional(Capability.SAVE)
+    async def unsave(self, domain: Domain, *, running: bool) -> None:
+        """Let a guest be what it was before a `save` from which nothing comes, running or paused.
+
+        Does nothing to a guest that `save` has not come to, or that has ended meanwhile.
+        """
+        raise self._unsupported(Capability.SAVE)
+
+    @optional(Capability.SAVE)
+    async def restore(self, domain: Domain, definition: DomainDefinition, saved: SavedState) -> bytes:
+        """Start a guest with this definition and the memory that `save` wrote, paused.
+
+        Returns its runtime record, and reports nothing: the caller records the guest, or drops it.
+
+        Raises:
+            HypervisorError: The memory cannot be loaded; nothing of the guest is left.
+        """
+        raise self._unsupported(Capability.SAVE)
+
     # --- snapshots ---
 
-    announces_definition: ClassVar[bool] = True
-    """Whether a revert of a persistent domain ends with libvirt's event ``defined from-snapshot``."""
+    announces_steps: ClassVar[bool] = True
+    """Whether lifecycle events tell of each step: the pause while memory is saved, and a revert's ``resumed`` and
+    ``defined``. libvirt's qemu driver does so, its test driver does not."""
 
     def check_snapshot_name(self, name: str) -> None:  # noqa: B027 - any name will do unless a driver says otherwise
         """Refuse a name that this driver cannot keep a snapshot under.
 
         Raises:
             XmlDetail: As libvirt's qemu driver does for names with a slash or a leading dot.
+        """
+
+    def check_request(self, requested: Snapshot) -> None:  # noqa: B027 - likewise any request
+        """Refuse what a request for a snapshot asks for and this driver never does, before anything is decided.
+
+        Raises:
+            OperationUnsupported: As libvirt's test driver does for disks that the caller is to copy.
         """
 
     def check_redefine_state(self, snapshot: Snapshot) -> None:  # noqa: B027 - likewise any state

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import Error, OperationInvalid
+from virtsnap_protocol.errors import Error, InvalidArgument, OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import domain as methods
+from virtsnapd import saves
 from virtsnapd.access import require_secrets
 from virtsnapd.documents import read_document
 from virtsnapd.domain import Domain, Transition, require_active, require_inactive
+from virtsnapd.flags import require_supported
 from virtsnapd.models.domain import DomainDefinition
 from virtsnapd.routing import handles
 
@@ -109,9 +111,10 @@ def disks(context: Context, params: methods.DisksParams) -> methods.DisksResult:
 async def define(context: Context, params: methods.DefineParams) -> methods.InfoResult:
     """Define a persistent domain, or change its definition."""
     hypervisor = context.hypervisor(params.uri)
-    definition = await _prepared(hypervisor, params.xml)
+    definition = await _prepared(hypervisor, params.xml, validate="validate" in params.flags)
     with hypervisor.domains.claim(definition) as domain:
         async with domain.lock.hold(methods.DEFINE.name, who=str(context.caller), long=False):
+            hypervisor.domains.check_claim(domain, definition)
             await hypervisor.domains.define(domain, definition)
     return methods.InfoResult(domain=describe(domain))
 
@@ -120,9 +123,17 @@ async def define(context: Context, params: methods.DefineParams) -> methods.Info
 async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
     """Forget a domain's definition."""
     hypervisor, domain = context.domain(params.uri, params.domain)
+    require_supported(params.flags, hypervisor.driver.undefine_flags, methods.UNDEFINE.name)
+    for kind in ("nvram", "TPM"):  # qemuDomainUndefineFlags
+        if {kind.lower(), f"keep-{kind.lower()}"} <= set(params.flags):
+            raise OperationInvalid(f"cannot both keep and delete {kind}", domain=domain.name)
     async with domain.lock.hold(methods.UNDEFINE.name, who=str(context.caller), long=False):
         if not domain.persistent:
             raise OperationInvalid("cannot undefine transient domain", domain=domain.name)
+        if domain.row.managed_save and "managed-save" not in params.flags:
+            raise OperationInvalid(
+                "Refusing to undefine while domain managed save image exists", domain=domain.name
+            )
         count = len(domain.hierarchy.forest)
         if count and not domain.active and "snapshots-metadata" not in params.flags:
             raise OperationInvalid(
@@ -130,7 +141,10 @@ async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
                 domain=domain.name,
                 remedy="give the flag snapshots-metadata to forget their metadata; their data is left alone",
             )
+        managed = domain.row.managed_save
         await hypervisor.domains.undefine(domain)
+        if managed:
+            await saves.tidy(hypervisor, domain)
     return Empty()
 
 
@@ -138,9 +152,13 @@ async def undefine(context: Context, params: methods.UndefineParams) -> Empty:
 async def rename(context: Context, params: methods.RenameParams) -> methods.InfoResult:
     """Give an inactive domain another name; its snapshots stay with it."""
     hypervisor, domain = context.domain(params.uri, params.domain)
+    if not params.name:
+        raise InvalidArgument(f"string name in {methods.RENAME.name} must not be empty")
     async with domain.lock.hold(methods.RENAME.name, who=str(context.caller), long=False):
         if domain.active:
             raise OperationInvalid("cannot rename active domain", domain=domain.name)
+        if domain.row.managed_save and hypervisor.driver.heeds_managed_save:
+            raise OperationInvalid("domain with a managed saved state can't be renamed", domain=domain.name)
         await hypervisor.domains.rename(domain, params.name)
     return methods.InfoResult(domain=describe(domain))
 
@@ -149,10 +167,11 @@ async def rename(context: Context, params: methods.RenameParams) -> methods.Info
 async def create(context: Context, params: methods.CreateParams) -> methods.InfoResult:
     """Run a transient domain from its definition, or a defined one with this definition until it stops."""
     hypervisor = context.hypervisor(params.uri)
-    definition = await _prepared(hypervisor, params.xml)
+    definition = await _prepared(hypervisor, params.xml, validate="validate" in params.flags)
     paused = "paused" in params.flags
     with hypervisor.domains.claim(definition) as domain:
         async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=True):
+            hypervisor.domains.check_claim(domain, definition)
             if domain.active:
                 raise OperationInvalid(f"domain '{domain.name}' is already active", domain=domain.name)
             await _start(hypervisor, domain, definition, paused=paused)
@@ -161,12 +180,17 @@ async def create(context: Context, params: methods.CreateParams) -> methods.Info
 
 @handles(methods.START)
 async def start(context: Context, params: methods.StartParams) -> methods.InfoResult:
-    """Start a defined domain."""
+    """Start a defined domain: from its managed save if it has one, else cold."""
     hypervisor, domain = context.domain(params.uri, params.domain)
+    paused, direct = "paused" in params.flags, "bypass-cache" in params.flags
     async with domain.lock.hold(methods.START.name, who=str(context.caller), long=True):
         require_inactive(domain)
-        definition = domain.definitions.parsed(domain.persistent_digest)
-        await _start(hypervisor, domain, definition, paused="paused" in params.flags)
+        if domain.row.managed_save and "force-boot" not in params.flags:
+            running = False if paused else None
+            await saves.start_managed(hypervisor, domain, running=running, direct=direct)
+        else:
+            definition = domain.definitions.parsed(domain.persistent_digest)
+            await _start(hypervisor, domain, definition, paused=paused)
     return methods.InfoResult(domain=describe(domain))
 
 
@@ -241,9 +265,9 @@ async def _switch(
             raise
 
 
-async def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
+async def _prepared(hypervisor: Hypervisor, text: str, *, validate: bool) -> DomainDefinition:
     def read() -> DomainDefinition:
-        definition = DomainDefinition.parse(text, new_uuid=lambda: str(uuid.uuid4()))
+        definition = DomainDefinition.parse(text, new_uuid=lambda: str(uuid.uuid4()), validate=validate)
         return hypervisor.driver.prepare(definition)
 
     return await read_document(text, read)
@@ -252,7 +276,8 @@ async def _prepared(hypervisor: Hypervisor, text: str) -> DomainDefinition:
 async def _start(
     hypervisor: Hypervisor, domain: Domain, definition: DomainDefinition, *, paused: bool
 ) -> None:
-    """Start a guest; on any failure it is gone again, and a domain that was new with it."""
+    """Start a guest without a managed save; on any failure it is gone again, and a domain that was new with it."""
+    managed = domain.row.managed_save
     await hypervisor.driver.start(domain, definition)
     try:
         if not paused:
@@ -262,6 +287,9 @@ async def _start(
         with trio.CancelScope(shield=True):
             await hypervisor.driver.destroy(domain, START_FAILED)
         raise
+    finally:
+        if managed:
+            await saves.tidy(hypervisor, domain)
 
 
 ROUTES: Final = (

@@ -10,8 +10,6 @@ import msgspec
 
 from virtsnap_protocol.errors import (
     Error,
-    InvalidFlags,
-    NoSupport,
     OperationInvalid,
     OperationUnsupported,
     SnapshotExists,
@@ -22,14 +20,15 @@ from virtsnap_protocol.methods import snapshot as methods
 from virtsnapd import snapshots
 from virtsnapd.access import require_secrets
 from virtsnapd.documents import read_document
+from virtsnapd.flags import exclude, require_supported, require_with
 from virtsnapd.models.alignment import align_disks
 from virtsnapd.models.listing import select
-from virtsnapd.models.redefine import prepare_redefine
+from virtsnapd.models.redefine import prepare_edit, prepare_redefine
 from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot, format_snapshot, parse_snapshot
 from virtsnapd.routing import handles
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnapd.context import Context, Hypervisor
@@ -39,9 +38,11 @@ CREATE_PREFIX: Final = "VIR_DOMAIN_SNAPSHOT_CREATE_"
 REVERT_PREFIX: Final = "VIR_DOMAIN_SNAPSHOT_REVERT_"
 DELETE_PREFIX: Final = "VIR_DOMAIN_SNAPSHOT_DELETE_"
 """libvirt's messages about flags name its constants; scripts look for them."""
+ABOUT_DATA: Final[frozenset[methods.CreateFlag]] = frozenset({"disk-only", "reuse-ext"})
+"""With `redefine` these ask nothing of a driver (qemuSnapshotRedefine): virsh repeats them from the document."""
 
 
-def describe(domain: Domain, snapshot: Snapshot, *, count_descendants: bool = True) -> methods.SnapshotInfo:
+def describe(domain: Domain, snapshot: Snapshot, *, descendants: int | None = None) -> methods.SnapshotInfo:
     """Return what callers are told of a snapshot."""
     forest = domain.hierarchy.forest
     known = snapshot.name in forest
@@ -54,7 +55,7 @@ def describe(domain: Domain, snapshot: Snapshot, *, count_descendants: bool = Tr
         current=forest.current == snapshot.name,
         has_metadata=known,
         children=forest.child_count(snapshot.name) if known else 0,
-        descendants=len(forest.descendants(snapshot.name)) if known and count_descendants else None,
+        descendants=descendants,
         description=snapshot.description,
     )
 
@@ -66,7 +67,7 @@ def list_snapshots(context: Context, params: methods.ListParams) -> methods.List
     found = select(domain.hierarchy.forest, params.flags, params.of)
     end = None if params.limit is None else params.skip + params.limit
     return methods.ListResult(
-        snapshots=[describe(domain, s, count_descendants=False) for s in found[params.skip : end]],
+        snapshots=[describe(domain, snapshot) for snapshot in found[params.skip : end]],
         total=len(found),
         generation=domain.hierarchy.generation,
         position=context.services.events.position,
@@ -83,9 +84,11 @@ def count(context: Context, params: methods.CountParams) -> methods.CountResult:
 
 @handles(methods.GET)
 def get(context: Context, params: methods.SnapshotParams) -> methods.InfoResult:
-    """Describe one snapshot."""
+    """Describe one snapshot, and count what is below it: the one answer that costs what the hierarchy is large."""
     _, domain = context.domain(params.uri, params.domain)
-    return methods.InfoResult(snapshot=describe(domain, _find(domain, params.snapshot)))
+    snapshot = _find(domain, params.snapshot)
+    below = len(domain.hierarchy.forest.descendants(snapshot.name))
+    return methods.InfoResult(snapshot=describe(domain, snapshot, descendants=below))
 
 
 @handles(methods.XML)
@@ -135,18 +138,19 @@ async def create(context: Context, params: methods.CreateParams) -> methods.Info
     """Take a snapshot, or record the metadata of one that exists."""
     flags = params.flags
     # virDomainSnapshotCreateXML, then the driver's mask, then qemuSnapshotCreateXML: scripts see the first refusal
-    _require_with(flags, "current", "redefine")
-    _exclude(flags, "redefine", "no-metadata", CREATE_PREFIX)
-    _exclude(flags, "redefine", "halt", CREATE_PREFIX)
     hypervisor, domain = context.domain(params.uri, params.domain)
-    _require_supported(flags, hypervisor.driver.create_flags, methods.CREATE.name)
+    require_with(flags, "current", "redefine", CREATE_PREFIX)
+    exclude(flags, "redefine", "no-metadata", CREATE_PREFIX)
+    exclude(flags, "redefine", "halt", CREATE_PREFIX)
+    supported = hypervisor.driver.create_flags
+    if "redefine" in flags:
+        supported |= ABOUT_DATA
+    require_supported(flags, supported, methods.CREATE.name)
     long = "redefine" not in flags
     async with domain.lock.hold(methods.CREATE.name, who=str(context.caller), long=long):
         if "halt" in flags and not domain.persistent:
             raise OperationInvalid("cannot halt after transient domain snapshot", domain=domain.name)
         parsed = await read_document(params.xml, lambda: _parse(domain, params))
-        if "no-metadata" not in flags:
-            hypervisor.driver.check_snapshot_name(parsed.snapshot.name)
         if "redefine" in flags:
             snapshot = await _redefine(hypervisor, domain, parsed, flags)
         else:
@@ -169,7 +173,7 @@ def _parse(domain: Domain, params: methods.CreateParams) -> ParsedSnapshot:
 def _unique(name: str, domain: Domain) -> str:
     """Return `name`, made unique: libvirt lets two unnamed snapshots of one second collide."""
     forest, number, unique = domain.hierarchy.forest, 1, name
-    while unique in forest:
+    while unique in forest or forest.data_users(unique):
         number += 1
         unique = f"{name}-{number}"
     return unique
@@ -178,13 +182,17 @@ def _unique(name: str, domain: Domain) -> str:
 async def _redefine(
     hypervisor: Hypervisor, domain: Domain, parsed: ParsedSnapshot, flags: Collection[methods.CreateFlag]
 ) -> Snapshot:
-    hypervisor.driver.check_redefine_state(parsed.snapshot)
-    prepared = prepare_redefine(
-        parsed,
-        forest=domain.hierarchy.forest,
-        domain_uuid=domain.uuid,
-        disk_only="disk-only" in flags,
-        stored_domain=domain.definitions.parsed,
+    _check_record(hypervisor, parsed.snapshot)
+    prepared = await read_document(
+        "" if parsed.domain is None else parsed.domain.text,
+        lambda: prepare_redefine(
+            parsed,
+            forest=domain.hierarchy.forest,
+            domain_uuid=domain.uuid,
+            disk_only="disk-only" in flags,
+            stored_domain=domain.definitions.parsed,
+            complete=hypervisor.driver.prepare,
+        ),
     )
     await snapshots.redefine(hypervisor, domain, prepared, current="current" in flags)
     return prepared.snapshot
@@ -193,9 +201,12 @@ async def _redefine(
 async def _take(
     hypervisor: Hypervisor, domain: Domain, requested: Snapshot, flags: Collection[methods.CreateFlag]
 ) -> Snapshot:
-    snapshot = _completed(domain, requested, flags)
     metadata = "no-metadata" not in flags
-    if metadata and snapshot.name in domain.hierarchy.forest:
+    if metadata:
+        hypervisor.driver.check_snapshot_name(requested.name)
+    hypervisor.driver.check_request(requested)
+    snapshot = _completed(domain, requested, flags)
+    if snapshot.name in domain.hierarchy.forest:
         raise SnapshotExists(
             f"domain moment {snapshot.name} already exists", domain=domain.name, snapshot=snapshot.name
         )
@@ -237,12 +248,14 @@ def _completed(domain: Domain, requested: Snapshot, flags: Collection[methods.Cr
 async def revert(context: Context, params: methods.RevertParams) -> Empty:
     """Bring the domain back to the state that a snapshot saved."""
     flags = params.flags
-    _exclude(flags, "running", "paused", REVERT_PREFIX)
     hypervisor, domain = context.domain(params.uri, params.domain)
-    _require_supported(flags, hypervisor.driver.revert_flags, methods.REVERT.name)
+    _find(domain, params.snapshot)  # before the flags: a client of libvirt has looked it up
+    exclude(flags, "running", "paused", REVERT_PREFIX)
+    require_supported(flags, hypervisor.driver.revert_flags, methods.REVERT.name)
     async with domain.lock.hold(methods.REVERT.name, who=str(context.caller), long=True):
         snapshot = _find(domain, params.snapshot)
-        await snapshots.revert(hypervisor, domain, snapshot, _final_state(snapshot, flags))
+        final = _final_state(snapshot, flags)
+        await snapshots.revert(hypervisor, domain, snapshot, final, force="force" in flags)
     return Empty()
 
 
@@ -258,8 +271,9 @@ def _final_state(snapshot: Snapshot, flags: Collection[methods.RevertFlag]) -> D
 async def delete(context: Context, params: methods.DeleteParams) -> methods.DeleteResult:
     """Delete a snapshot, all below it, both, or only what is remembered of them."""
     flags = params.flags
-    _exclude(flags, "children", "children-only", DELETE_PREFIX)
     hypervisor, domain = context.domain(params.uri, params.domain)
+    _find(domain, params.snapshot)  # as for revert
+    exclude(flags, "children", "children-only", DELETE_PREFIX)
     metadata_only = "metadata-only" in flags
     async with domain.lock.hold(methods.DELETE.name, who=str(context.caller), long=not metadata_only):
         _find(domain, params.snapshot)
@@ -282,8 +296,52 @@ async def delete(context: Context, params: methods.DeleteParams) -> methods.Dele
 
 @handles(methods.EDIT)
 async def edit(context: Context, params: methods.EditParams) -> methods.InfoResult:
-    """Replace the metadata of a snapshot."""
-    raise NoSupport(methods.EDIT.name)
+    """Replace the metadata of a snapshot: under its name, under another, or (clone) beside it."""
+    flags = params.flags
+    hypervisor, domain = context.domain(params.uri, params.domain)
+    _find(domain, params.snapshot)  # as for revert
+    exclude(flags, "rename", "clone", prefix="")  # libvirt has no constants for them
+    async with domain.lock.hold(methods.EDIT.name, who=str(context.caller), long=False):
+        edited = _find(domain, params.snapshot)
+        parsed = await read_document(params.xml, lambda: _parse_record(params))
+        _check_record(hypervisor, parsed.snapshot)
+        prepared = await read_document(
+            params.xml,
+            lambda: prepare_edit(
+                parsed,
+                edited,
+                rename="rename" in flags,
+                clone="clone" in flags,
+                forest=domain.hierarchy.forest,
+                domain_uuid=domain.uuid,
+                stored_domain=domain.definitions.parsed,
+                complete=hypervisor.driver.prepare,
+            ),
+        )
+        current = "current" in flags
+        if "clone" in flags or prepared.snapshot.name == edited.name:
+            await snapshots.redefine(hypervisor, domain, prepared, current=current)
+        else:
+            await snapshots.rename(hypervisor, domain, edited.name, prepared, current=current)
+        return methods.InfoResult(snapshot=describe(domain, prepared.snapshot))
+
+
+def _parse_record(params: methods.EditParams) -> ParsedSnapshot:
+    return parse_snapshot(
+        params.xml,
+        redefine=True,
+        offline=False,
+        validate="validate" in params.flags,
+        now=0,
+        unique_name=str,
+    )
+
+
+def _check_record(hypervisor: Hypervisor, snapshot: Snapshot) -> None:
+    """Refuse a record that the driver cannot have: by its name, by its data's name, by its state."""
+    hypervisor.driver.check_snapshot_name(snapshot.name)
+    hypervisor.driver.check_snapshot_name(snapshot.tag)
+    hypervisor.driver.check_redefine_state(snapshot)
 
 
 def _find(domain: Domain, name: str) -> Snapshot:
@@ -292,28 +350,6 @@ def _find(domain: Domain, name: str) -> Snapshot:
     except SnapshotNotFound as error:
         error.domain = domain.name
         raise
-
-
-def _constant(prefix: str, flag: str) -> str:
-    return prefix + flag.upper().replace("-", "_")
-
-
-def _exclude(flags: Collection[str], one: str, other: str, prefix: str) -> None:
-    if one in flags and other in flags:
-        names = f"'{_constant(prefix, one)}' and '{_constant(prefix, other)}'"
-        raise InvalidFlags(f"Flags {names} are mutually exclusive")
-
-
-def _require_with(flags: Collection[str], flag: str, needed: str) -> None:
-    if flag in flags and needed not in flags:
-        names = f"'{_constant(CREATE_PREFIX, needed)}' is required by flag '{_constant(CREATE_PREFIX, flag)}'"
-        raise InvalidFlags(f"Flag {names}")
-
-
-def _require_supported(flags: Iterable[str], supported: Collection[str], method: str) -> None:
-    refused = [flag for flag in flags if flag not in supported]
-    if refused:
-        raise InvalidFlags(f"unsupported flags ({', '.join(refused)}) in method {method}")
 
 
 ROUTES: Final = (list_snapshots, count, get, xml, current, parent, create, revert, delete, edit)

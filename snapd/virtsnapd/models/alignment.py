@@ -47,7 +47,7 @@ def align_disks(
     for request in snapshot.disks:
         disk = _match(domain, request.name)
         if disk.target in requests:
-            raise ConfigUnsupported(f"disk '{disk.target}' specified twice")
+            raise ConfigUnsupported(f"disk '{request.name}' specified twice")
         requests[disk.target] = _decided(request, disk, default, require_match=require_match)
     aligned: list[SnapshotDisk] = []
     for disk in domain.disks:

@@ -15,6 +15,7 @@ from lxml import etree
 from virtsnap_protocol.errors import ConfigUnsupported, InternalError, InvalidArgument, XmlDetail, XmlError
 from virtsnapd.models.disk import Disk, parse_disks, words
 from virtsnapd.models.document import Element, format_document, parse_document
+from virtsnapd.models.grammar import check_grammar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,16 +63,21 @@ class DomainDefinition:
     """The whole document. Never change it: copy it and go through `with_element`."""
 
     @classmethod
-    def parse(cls, text: str, *, new_uuid: Callable[[], str] | None = None) -> DomainDefinition:
+    def parse(
+        cls, text: str, *, new_uuid: Callable[[], str] | None = None, validate: bool = False
+    ) -> DomainDefinition:
         """Read a <domain> document from a stranger.
 
-        A missing <uuid> is filled in with what `new_uuid` returns.
+        A missing <uuid> is filled in with what `new_uuid` returns. With `validate` the document must also
+        follow the grammar, which is checked before its content (virXMLParseHelper).
 
-        Raises: XmlDetail, XmlError, ConfigUnsupported, InternalError, InvalidArgument.
+        Raises: XmlDetail, XmlError, XmlInvalidSchema, ConfigUnsupported, InternalError, InvalidArgument.
         """
         root = parse_document(text, "domain_definition")
         if root.tag != "domain":
             raise XmlError(f"expecting root element of 'domain', not '{root.tag}'")
+        if validate:
+            check_grammar(root)
         return cls._read(root, new_uuid)
 
     @classmethod
@@ -261,6 +267,8 @@ def _read_memory(root: Element) -> tuple[int, int]:
             -(-parse_scaled(cell.get("memory", ""), cell.get("unit"), "./@memory") // KIB)
             for cell in root.iterfind("cpu/numa/cell")
         )
+        if maximum:  # virDomainDefPostParseMemory: the total has that of memory devices in it
+            maximum += sum(_kibibytes(size, "./size") for size in root.iterfind("devices/memory/target/size"))
     if not maximum:
         raise XmlError("Memory size must be specified via <memory> or in the <numa> configuration")
     current = min(_kibibytes(root.find("currentMemory"), "./currentMemory[1]") or maximum, maximum)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from virtsnap_protocol.errors import InvalidArgument, SnapshotNotFound
+from virtsnap_protocol.errors import InvalidArgument, SnapshotExists, SnapshotNotFound
 from virtsnapd.models.snapshot import Snapshot
 from virtsnapd.models.snapshot_disk import SnapshotDisk
 
@@ -44,6 +44,8 @@ class Forest:
         """
         self._snapshots: dict[str, Snapshot] = {}
         self._children: dict[str | None, dict[str, None]] = {None: {}}
+        self._moved_data: dict[str, set[str]] = {}
+        """The names of the records by the name of their data, of those records that say it."""
         self._canonical: dict[str, bytes] = {}
         self._sorted: list[str] | None = None
         self._current: str | None = None
@@ -131,23 +133,45 @@ class Forest:
             at = self._snapshots[at].parent
         return at is not None
 
-    def check_parent(self, name: str, parent: str | None) -> None:
+    def data_users(self, tag: str) -> set[str]:
+        """Return the names of the snapshots whose data has the name `tag`: several once one was cloned."""
+        users = set(self._moved_data.get(tag, ()))
+        namesake = self._snapshots.get(tag)
+        if namesake is not None and namesake.tag == tag:
+            users.add(tag)
+        return users
+
+    def shares_data(self, snapshot: Snapshot) -> bool:
+        """Return whether a record other than this one needs the same data."""
+        return bool(self.data_users(snapshot.tag) - {snapshot.name})
+
+    def check_untaken(self, name: str) -> None:
+        """Refuse the name of a snapshot that exists (virDomainMomentAssignDef).
+
+        Raises: SnapshotExists.
+        """
+        if name in self._snapshots:
+            raise SnapshotExists(f"domain moment {name} already exists", snapshot=name)
+
+    def check_parent(self, name: str, parent: str | None, *, former: str | None = None) -> None:
         """Refuse a parent that is not there or would close a cycle (virDomainSnapshotCheckCycles).
+
+        `former` is the name that a snapshot which is being renamed has until now.
 
         Raises: InvalidArgument.
         """
         if parent is None:
             return
-        if parent == name:
+        if parent in {name, former}:
             raise InvalidArgument(f"cannot set moment {name} as its own parent", snapshot=name)
         if parent not in self._snapshots:
             raise InvalidArgument(f"parent {parent} for moment {name} not found", snapshot=name)
-        old = self._snapshots.get(name)
+        old = self._snapshots.get(former or name)
         if old is None or old.parent == parent:
             return  # nothing is below a new one, and an old link closes no cycle: spare the walk to the root
         at = self._snapshots[parent]
         while at.parent is not None:
-            if at.parent == name:
+            if at.parent == old.name:
                 raise InvalidArgument(f"parent {at.name} would create cycle to {name}", snapshot=name)
             at = self._snapshots[at.parent]
 
@@ -158,6 +182,31 @@ class Forest:
         """
         self.check_parent(snapshot.name, snapshot.parent)
         return Change(put=(snapshot,), current=snapshot.name if current else None, moves_current=current)
+
+    def renaming(self, former: str, snapshot: Snapshot, *, current: bool) -> Change:
+        """Return the change that puts a snapshot in the place of the one called `former`.
+
+        What is below `former` comes to be below it, and where `former` was current, it is.
+
+        Raises:
+            SnapshotNotFound: There is no `former`.
+            SnapshotExists: The new name is taken.
+            InvalidArgument: The parent is impossible.
+        """
+        self.get(former)
+        self.check_untaken(snapshot.name)
+        self.check_parent(snapshot.name, snapshot.parent, former=former)
+        below = (
+            msgspec.structs.replace(self._snapshots[child], parent=snapshot.name)
+            for child in self._children[former]
+        )
+        moves = current or self._current == former
+        return Change(
+            put=(snapshot, *below),
+            remove=(former,),
+            current=snapshot.name if moves else None,
+            moves_current=moves,
+        )
 
     def removal(self, name: str, *, children: bool = False, children_only: bool = False) -> Change:
         """Return the change that deletes a snapshot, alone or with all below, or only what is below it.
@@ -194,17 +243,18 @@ class Forest:
             old = self._snapshots.get(snapshot.name)
             self._snapshots[snapshot.name] = snapshot
             self._canonical.pop(snapshot.name, None)
+            self._follow_data(old, snapshot)
             self._children.setdefault(snapshot.name, {})
-            if old is None or old.parent != snapshot.parent:
-                if old is not None:
-                    del self._children[old.parent][old.name]
-                self._children.setdefault(snapshot.parent, {})[snapshot.name] = None
+            if old is not None:  # linked anew, and so first among its siblings (virDomainSnapshotReplaceDef)
+                del self._children[old.parent][old.name]
+            self._children.setdefault(snapshot.parent, {})[snapshot.name] = None
             if old is None and self._sorted is not None:
                 insort(self._sorted, snapshot.name)
         for name in change.remove:
             gone = self._snapshots.pop(name)
             self._children[gone.parent].pop(name)
             self._canonical.pop(name, None)
+            self._follow_data(gone, None)
             if self._sorted is not None:
                 del self._sorted[bisect_left(self._sorted, name)]
         for name in change.remove:
@@ -237,6 +287,15 @@ class Forest:
             snapshot = self._snapshots[pending.pop()]
             yield snapshot
             pending.extend(self._children[snapshot.name])
+
+    def _follow_data(self, old: Snapshot | None, new: Snapshot | None) -> None:
+        if old is not None and old.data_name is not None:
+            users = self._moved_data[old.data_name]
+            users.discard(old.name)
+            if not users:
+                del self._moved_data[old.data_name]
+        if new is not None and new.data_name is not None:
+            self._moved_data.setdefault(new.data_name, set()).add(new.name)
 
     def _check(self, change: Change) -> None:
         put = {snapshot.name: snapshot for snapshot in change.put}

@@ -46,11 +46,10 @@ def select(forest: Forest, flags: Collection[str], of: str | None = None) -> lis
         for group in _GROUPS
         if not flags_cover(group, flags)
     ]
-    return [
-        snapshot
-        for snapshot in _start(forest, flags, of)
-        if all(any(test(forest, snapshot) for test in group) for group in tests)
-    ]
+    found = _start(forest, flags, of)
+    for group in tests:
+        found = [snapshot for snapshot in found if any(test(forest, snapshot) for test in group)]
+    return found
 
 
 def flags_cover(group: Collection[str], flags: Collection[str]) -> bool:

@@ -46,6 +46,9 @@ _NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 _MAX_REMEMBERED: Final = 64 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}")
+_NAMESPACE: Final = "urn:virtsnap:snapshot:1"
+"""Of what libvirt's format has no element for; libvirt ignores it."""
+_DATA: Final = f"{{{_NAMESPACE}}}data"
 _Parts: TypeAlias = dict[str, Element]
 
 
@@ -71,12 +74,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """The digest of the persistent definition, where it differed from the running one."""
     cookie: str | None = None
     """The hypervisor driver's <cookie>, verbatim."""
+    data_name: str | None = None
+    """The name that the data was saved under, where that is not the record's own: see `tag`."""
+
+    @property
+    def tag(self) -> str:
+        """The name under which a hypervisor finds the data: it outlives every renaming of the record."""
+        return self.data_name or self.name
 
     @property
     def location(self) -> Location:
         """``external`` when memory or any disk is (virDomainSnapshotDefIsExternal)."""
-        external = self.memory == "external" or any(disk.snapshot == "external" for disk in self.disks)
-        return "external" if external else "internal"
+        if self.memory == "external":
+            return "external"
+        # lists ask this of every snapshot: a generator would cost more than the disks
+        for disk in self.disks:
+            if disk.snapshot == "external":
+                return "external"
+        return "internal"
 
     @property
     def offline(self) -> bool:
@@ -127,12 +142,7 @@ def parse_snapshot(
         check_grammar(root)
     parts = _parts(root)
     name = _text(parts, "name")
-    if _CONTROL.search(name):
-        raise XmlDetail(f"invalid snapshot name {name[:32]!r}: name can't contain control characters")
-    if len(name) > MAX_NAME:
-        raise XmlDetail(
-            f"invalid snapshot name '{name[:32]}...': name can't have more than {MAX_NAME} characters"
-        )
+    _check_characters(name)
     state: SnapshotState | None = None
     domain = inactive = None
     if redefine:
@@ -157,8 +167,18 @@ def parse_snapshot(
         domain=domain.digest if domain else None,
         inactive_domain=inactive.digest if inactive else None,
         cookie=None if offline else _read_cookie(parts),
+        data_name=_read_data_name(parts) if redefine else None,
     )
     return ParsedSnapshot(snapshot, domain, inactive)
+
+
+def _check_characters(name: str) -> None:
+    if _CONTROL.search(name):
+        raise XmlDetail(f"invalid snapshot name {name[:32]!r}: name can't contain control characters")
+    if len(name) > MAX_NAME:
+        raise XmlDetail(
+            f"invalid snapshot name '{name[:32]}...': name can't have more than {MAX_NAME} characters"
+        )
 
 
 def _parts(root: Element) -> _Parts:
@@ -253,10 +273,23 @@ def _read_cookie(parts: _Parts) -> str | None:
     return None if element is None else format_fragment(element)
 
 
+def _read_data_name(parts: _Parts) -> str | None:
+    element = parts.get(_DATA)
+    if element is None:
+        return None
+    name = element.get("name", "")
+    if not name:
+        raise XmlError("missing name of the snapshot's data")
+    _check_characters(name)
+    return name
+
+
 def format_snapshot(
     snapshot: Snapshot, *, domain: str | None, inactive_domain: str | None, uuid: str | None = None
 ) -> str:
     """Return the <domainsnapshot> document (virDomainSnapshotDefFormat), byte for byte as libvirt prints it.
+
+    A renamed record ends with the name of its data, in an element that libvirt ignores.
 
     `domain` and `inactive_domain` are the definitions' formatted texts, with secrets or without; they are
     only moved to the right. Without a definition the domain's `uuid` stands in, as in libvirt's legacy
@@ -285,6 +318,9 @@ def format_snapshot(
         out.append(f"  <inactiveDomain{body}</inactiveDomain>\n")
     if snapshot.cookie is not None:
         out.append(indented(snapshot.cookie) + "\n")
+    if snapshot.data_name is not None:
+        name = escape_attribute(snapshot.data_name)
+        out.append(f"  <virtsnap:data xmlns:virtsnap='{_NAMESPACE}' name='{name}'/>\n")
     out.append("</domainsnapshot>\n")
     return "".join(out)
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow, Verb
+from virtsnapd.store.rows import (
+    DefinitionRow,
+    DomainRow,
+    HierarchyRow,
+    Loaded,
+    Operation,
+    OperationRow,
+    SaveOperationRow,
+    SaveTarget,
+    SaveVerb,
+    Verb,
+)
 from virtsnapd.store.store import Store
 from virtsnapd.store.transaction import Transaction
 
@@ -11,7 +22,11 @@ __all__ = [
     "DomainRow",
     "HierarchyRow",
     "Loaded",
+    "Operation",
     "OperationRow",
+    "SaveOperationRow",
+    "SaveTarget",
+    "SaveVerb",
     "Store",
     "Transaction",
     "Verb",

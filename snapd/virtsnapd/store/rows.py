@@ -12,6 +12,8 @@ from virtsnapd.models.snapshot import Snapshot
 
 Verb: TypeAlias = Literal["take", "revert", "discard", "resume"]
 """What can be under way on a snapshot."""
+SaveVerb: TypeAlias = Literal["save", "restore"]
+"""What can be under way on a saved state; `restore`: the guest is recorded and is still to be let run."""
 
 
 class DefinitionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,35 @@ class OperationRow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
 
 
+class SaveTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """A file with a saved state, as the note of what is done to it keeps it."""
+
+    path: str
+    """Where the whole state belongs."""
+    temporary: str
+    """Where it is written."""
+    identity: str
+    """What its header says it is."""
+    managed: bool
+
+
+class SaveOperationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation on a saved state that has begun and is not known to have ended; likewise one per domain."""
+
+    driver: str
+    uuid: str
+    verb: SaveVerb
+    target: SaveTarget
+    final: DomainState
+    """Of `save`: the state that a guest goes back to when nothing comes of it."""
+    started: int
+    """Seconds since the epoch."""
+
+
+Operation: TypeAlias = OperationRow | SaveOperationRow
+"""At most one per domain, of either kind."""
+
+
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the daemon keeps in memory, as read when it starts."""
 
@@ -79,6 +110,6 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """By digest."""
     domains: list[DomainRow]
     hierarchies: list[tuple[HierarchyRow, list[Snapshot]]]
-    operations: list[OperationRow]
+    operations: list[Operation]
     events: list[Event]
     """The last ones, oldest first."""

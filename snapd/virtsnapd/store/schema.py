@@ -83,7 +83,12 @@ MANAGED_SAVE: Final = """
 ALTER TABLE domains ADD COLUMN managed_save INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (TABLES, MANAGED_SAVE)
+SAVES: Final = """
+-- A snapshot's record, or of a save the file that it is in; which one is told by the verb.
+ALTER TABLE operations RENAME COLUMN snapshot TO subject;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (TABLES, MANAGED_SAVE, SAVES)
 """Script N brings a store from version N to N + 1."""
 
 VERSION: Final = len(MIGRATIONS)

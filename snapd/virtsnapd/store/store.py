@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 import trio
@@ -23,7 +23,17 @@ from virtsnap_protocol.errors import Error, StorageError, StoreUnusable
 from virtsnap_protocol.methods.event import Event
 from virtsnapd.models.snapshot import Snapshot
 from virtsnapd.store import schema
-from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, Loaded, OperationRow
+from virtsnapd.store.rows import (
+    DefinitionRow,
+    DomainRow,
+    HierarchyRow,
+    Loaded,
+    Operation,
+    OperationRow,
+    SaveOperationRow,
+    SaveTarget,
+    SaveVerb,
+)
 from virtsnapd.store.transaction import Transaction, encode_event
 
 if TYPE_CHECKING:
@@ -39,6 +49,7 @@ PRUNE_EVERY: Final = 256
 """Events between two removals of those that no subscriber can ask for any more; arbitrary."""
 
 _decode_snapshot: Final = msgspec.msgpack.Decoder(Snapshot).decode
+_decode_target: Final = msgspec.msgpack.Decoder(SaveTarget).decode
 _decode_event: Final = msgspec.msgpack.Decoder(Event).decode
 
 
@@ -133,7 +144,7 @@ class Store:
         snapshots: dict[int, list[Snapshot]] = {head.key: [] for head in heads}
         for key, record in execute("SELECT hierarchy, record FROM snapshots"):
             snapshots[key].append(_decode_snapshot(record))
-        operations = execute("SELECT driver, uuid, verb, snapshot, final, started FROM operations").fetchall()
+        operations = execute("SELECT driver, uuid, verb, subject, final, started FROM operations").fetchall()
         events = execute(
             "SELECT seq, event FROM events ORDER BY seq DESC LIMIT ?", (self._events_kept,)
         ).fetchall()
@@ -150,8 +161,7 @@ class Store:
             domains=[_domain_row(row) for row in execute("SELECT * FROM domains ORDER BY driver, name")],
             hierarchies=[(head, snapshots[head.key]) for head in heads],
             operations=[
-                OperationRow(driver=d, uuid=u, verb=v, snapshot=_decode_snapshot(s), final=f, started=t)
-                for d, u, v, s, f, t in operations
+                _operation(d, u, v, subject, final=f, started=t) for d, u, v, subject, f, t in operations
             ],
             events=[self._positioned(_decode_event(event), number) for number, event in reversed(events)],
         )
@@ -318,6 +328,14 @@ class Store:
 
 def _domain_row(row: tuple[object, ...]) -> DomainRow:
     return msgspec.convert(dict(zip(DomainRow.__struct_fields__, row, strict=True)), DomainRow, strict=False)
+
+
+def _operation(driver: str, uuid: str, verb: Any, subject: bytes, **others: Any) -> Operation:  # noqa: ANN401
+    """Return a row of operations as SQLite gives it, whose columns have no types."""
+    if verb in get_args(SaveVerb):
+        target = _decode_target(subject)
+        return SaveOperationRow(driver=driver, uuid=uuid, verb=verb, target=target, **others)
+    return OperationRow(driver=driver, uuid=uuid, verb=verb, snapshot=_decode_snapshot(subject), **others)
 
 
 def _storage_error(error: Exception) -> StorageError:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from virtsnapd.store.rows import OperationRow
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from virtsnap_protocol.methods.event import Event
     from virtsnapd.models.snapshot import Snapshot
-    from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, OperationRow
+    from virtsnapd.store.rows import DefinitionRow, DomainRow, HierarchyRow, Operation
 
 Value: TypeAlias = str | int | bytes | None
 Statement: TypeAlias = tuple[str, list[tuple[Value, ...]]]
@@ -89,11 +91,12 @@ class Transaction:
             "DELETE FROM snapshots WHERE hierarchy = ? AND name = ?", [(hierarchy, name) for name in names]
         )
 
-    def put_operation(self, row: OperationRow) -> None:
+    def put_operation(self, row: Operation) -> None:
         """Write down what is about to be done to a domain."""
+        subject = row.snapshot if isinstance(row, OperationRow) else row.target
         self._execute(
             "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)",
-            (row.driver, row.uuid, row.verb, encode_record(row.snapshot), row.final, row.started),
+            (row.driver, row.uuid, row.verb, encode_record(subject), row.final, row.started),
         )
 
     def delete_operation(self, driver: str, uuid: str) -> None:

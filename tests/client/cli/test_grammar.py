@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from virtsnap.cli.grammar import BadSyntax, Invocation, parse, split, unfinished
+from virtsnap.cli.grammar import BadSyntax, Invocation, parse, split, understood, unfinished
 from virtsnap.cli.table import COMMANDS
 
 
@@ -153,3 +153,35 @@ def test_a_completed_word_means_the_name(typed: str, name: str) -> None:
     completed = last.completed(typed, name)
     assert completed.startswith(typed)
     assert split(completed) == [[name]]
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "awaited", "positional"),
+    [
+        ([], {}, None, "domain"),
+        (["vm"], {"domain": ["vm"]}, None, "name"),
+        (["--name"], {}, "name", "domain"),
+        (["--name", "--x"], {"name": ["--x"]}, None, "domain"),
+        (["--name=s", "--halt", "vm"], {"name": ["s"], "halt": [""], "domain": ["vm"]}, None, "description"),
+        (
+            ["--bogus", "vm", "n", "d"],
+            {"domain": ["vm"], "name": ["n"], "description": ["d"]},
+            None,
+            "diskspec",
+        ),
+        (["--", "--vm"], {"domain": ["--vm"]}, None, "name"),
+        (["--diskspec", "a", "--diskspec=b"], {"diskspec": ["a", "b"]}, None, "domain"),
+    ],
+)
+def test_the_words_of_a_command_that_is_being_typed_mean_what_they_will_mean(
+    words: list[str], values: dict[str, list[str]], awaited: str | None, positional: str
+) -> None:
+    so_far = understood(COMMANDS["snapshot-create-as"], words)
+    assert so_far.values == values
+    assert (so_far.awaited.name if so_far.awaited else None) == awaited
+    assert so_far.positional is not None
+    assert so_far.positional.name == positional
+
+
+def test_words_too_many_are_the_values_of_nothing() -> None:
+    assert understood(COMMANDS["dominfo"], ["vm", "x"]).positional is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pytest
 
+from tests.support.fake_daemon import silent
 from tests.support.samples import DOMAIN, POSITION
 from virtsnap_protocol.methods import domain
 
@@ -98,6 +99,23 @@ def test_a_name_with_blanks_and_quotes_is_completed_as_one_word(
     terminal.type(f"domstate {typed}\t--reason\n")
     terminal.read_until("running (booted)")
     assert daemon.asked[-1][1].domain == name
+
+
+def test_the_value_after_an_equals_sign_is_completed(terminal: Terminal, daemon: FakeDaemon) -> None:
+    renamed = msgspec.structs.replace(DOMAIN, name="my vm")
+    daemon.answers["domain.list"] = lambda _: domain.ListResult(domains=[renamed], position=POSITION)
+    terminal.type("domstate --domain=my\t--reason\n")
+    terminal.read_until("running (booted)")
+    assert daemon.asked[-1][1].domain == "my vm"
+
+
+def test_the_tab_key_does_not_wait_for_a_daemon_that_says_nothing(
+    terminal: Terminal, daemon: FakeDaemon
+) -> None:
+    daemon.answers["domain.list"] = silent
+    terminal.type("domstate v\tm --reason\n")
+    terminal.read_until("running (booted)")
+    assert [params.domain for name, params in daemon.asked if name == "domain.info"] == ["vm"]
 
 
 def test_a_file_is_completed(terminal: Terminal, daemon: FakeDaemon, tmp_path: Path) -> None:

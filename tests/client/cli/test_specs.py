@@ -34,7 +34,7 @@ def test_a_diskspec_has_a_name_and_keys() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["vda,x", "vda,foo=1", "vda,file=/x,file=/y"])
+@pytest.mark.parametrize("text", ["", ",file=/x", "vda,x", "vda,foo=1", "vda,file=/x,file=/y"])
 def test_a_diskspec_that_is_not_understood_is_quoted(text: str) -> None:
     with pytest.raises(CommandFailed) as caught:
         disk_spec(text)

@@ -69,7 +69,7 @@ def test_an_unknown_disk_is_refused() -> None:
 
 
 def test_a_disk_asked_for_twice_is_refused_however_it_is_called() -> None:
-    assert refusal(TWO, ask("vda"), ask("/i/a.qcow2")) == "disk 'vda' specified twice"
+    assert refusal(TWO, ask("vda"), ask("/i/a.qcow2")) == "disk '/i/a.qcow2' specified twice"
 
 
 def test_a_disk_may_be_named_by_its_path() -> None:

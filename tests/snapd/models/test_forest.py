@@ -107,10 +107,11 @@ def test_nothing_changes_before_a_change_is_applied() -> None:
     assert (links(found), found.current) == ({"a"}, None)
 
 
-def test_a_replaced_record_keeps_its_children_and_its_place() -> None:
-    found = forest("a", "b<a", "c<a")
+def test_a_replaced_record_keeps_its_children_and_comes_first_among_its_siblings() -> None:
+    found = forest("a", "b<a", "c<a", "d<b")
     found.apply(found.insertion(record("b", "a", description="new"), current=False))
-    assert names(found.children("a")) == ["c", "b"]
+    assert names(found.children("a")) == ["b", "c"]
+    assert names(found.children("b")) == ["d"]
     assert found.get("b").description == "new"
 
 

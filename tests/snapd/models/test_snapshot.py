@@ -254,6 +254,7 @@ def test_a_name_that_cannot_be_a_file_can_be_refused(name: str, reason: str) -> 
 # --- dumps
 
 
+@pytest.mark.checklist(53)
 def test_a_dump_has_the_order_and_the_indentation_of_libvirt() -> None:
     parsed = read(
         snapshot_xml(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BANDWIDTH_MAX: Final = 2**63 - 1
+"""Bytes per second; QEMU's own default is made for networks."""
+
 
 class Status(msgspec.Struct, frozen=True):
     """The run state: `running`, `paused`, `prelaunch`, `shutdown`, `io-error`, `restore-vm`, ..."""
@@ -33,6 +37,28 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     name: str
     alias: str | None = None
     is_default: bool = False
+    cpu_max: int | None = None
+    deprecated: bool = False
+
+
+class Kvm(msgspec.Struct, frozen=True):
+    """What QEMU knows of the host's hardware acceleration."""
+
+    enabled: bool
+    present: bool
+    """It was built for it."""
+
+
+class Migration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """How far a migration is; one into a file or out of it is one too."""
+
+    status: str | None = None
+    """One of `MIGRATION_NONE` before the first one begins, of `MIGRATION_OVER` when it is over."""
+    error_desc: str | None = None
+
+
+MIGRATION_NONE: Final = frozenset({None, "none"})
+MIGRATION_OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 class _Image(msgspec.Struct):
@@ -94,6 +120,10 @@ class Commands:
         """Return the machine types of this QEMU."""
         return await self._ask("query-machines", list[Machine])
 
+    async def query_kvm(self) -> Kvm:
+        """Return whether this QEMU has and uses KVM."""
+        return await self._ask("query-kvm", Kvm)
+
     async def query_jobs(self) -> list[JobInfo]:
         """Return the jobs that QEMU knows."""
         return await query_jobs(self.monitor)
@@ -143,6 +173,30 @@ class Commands:
         await run_job(
             self.monitor, "snapshot-delete", _job_id("delete"), {"tag": tag, "devices": list(nodes)}
         )
+
+    async def query_migrate(self) -> Migration:
+        """Return how far the last migration is."""
+        return await self._ask("query-migrate", Migration)
+
+    async def prepare_migration(self) -> None:
+        """Have migrations announced, and as fast as the file at their other end."""
+        events = {"capability": "events", "state": True}
+        await self.monitor.execute("migrate-set-capabilities", {"capabilities": [events]})
+        await self.monitor.execute("migrate-set-parameters", {"max-bandwidth": BANDWIDTH_MAX})
+
+    async def migrate(self, fd: int, *, incoming: bool) -> None:
+        """Begin to write the guest's memory and devices into a pipe, or (`incoming`) to read them from one.
+
+        QEMU keeps a copy of the descriptor until the migration is over.
+        """
+        name = f"virtsnap-{uuid.uuid4().hex}"
+        await self.monitor.execute("getfd", {"fdname": name}, fds=[fd])
+        try:
+            await self.monitor.execute("migrate-incoming" if incoming else "migrate", {"uri": f"fd:{name}"})
+        except CommandFailed:
+            with contextlib.suppress(CommandFailed):  # it may have taken the descriptor before it refused
+                await self.monitor.execute("closefd", {"fdname": name})
+            raise
 
     async def _ask(self, command: str, shape: type[T], arguments: dict[str, Any] | None = None) -> T:
         value = await self.monitor.execute(command, arguments)

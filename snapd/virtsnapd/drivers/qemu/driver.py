@@ -6,7 +6,7 @@ import logging
 import secrets
 import shutil
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
 import trio
 from typing_extensions import override
@@ -19,9 +19,10 @@ from virtsnap_protocol.errors import (
     OperationUnsupported,
     OutcomeUnknown,
 )
+from virtsnap_protocol.methods.domain import UndefineFlag
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.api import Driver, DriverContext, Unavailable
-from virtsnapd.drivers.qemu import images, internal
+from virtsnapd.drivers.qemu import images, internal, saving
 from virtsnapd.drivers.qemu.arguments import check_honoured, command_line
 from virtsnapd.drivers.qemu.commands import translated
 from virtsnapd.drivers.qemu.guest import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
     from virtsnapd.models.domain import DomainDefinition
     from virtsnapd.models.snapshot import Snapshot
+    from virtsnapd.savefile import SavedState, SaveFile
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ DEFAULT_MACHINE: Final = "pc"
 ACCELERATORS: Final = {"qemu": "tcg", "kvm": "kvm"}
 """By the type of the domain, as in libvirt."""
 
-FAILED: Final = Transition(state="shutoff", reason="failed", events=(("stopped", "failed"),))
+LOST_GUEST: Final = Transition(state="shutoff", reason="failed", events=(("stopped", "from-snapshot"),))
+"""What libvirt's qemu driver tells of a revert that ends the guest and then cannot start it again."""
 LOST_IN_REVERT: Final = Transition(state="crashed", reason="unknown", events=(("crashed", "unknown"),))
 REVERT_FAILED: Final = Transition(state="paused", reason="unknown", events=(("suspended", "api-error"),))
 
@@ -63,12 +66,14 @@ class QemuDriver(Driver):
         {"redefine", "current", "no-metadata", "halt", "atomic", "validate"}
     )
     revert_flags: ClassVar[frozenset[RevertFlag]] = frozenset({"running", "paused", "force"})
+    undefine_flags: ClassVar[frozenset[UndefineFlag]] = frozenset(get_args(UndefineFlag))
 
     def __init__(self, uri: str, context: DriverContext) -> None:
         super().__init__(uri, context)
         self._running: Guests | None = None
         self._machines: Mapping[str, str] = {}
         self._emulator = ""
+        self._capabilities = ""
 
     # --- open ---
 
@@ -84,6 +89,7 @@ class QemuDriver(Driver):
             try:
                 found = await probe(self._emulator, guests.folder(NO_GUEST))
                 self.version, self._machines = found.version, found.machines
+                self._capabilities = found.capabilities
                 await guests.find_all_again()
                 yield
             except Exception as error:  # noqa: BLE001 - raised below as it is: the nursery would wrap it
@@ -110,6 +116,10 @@ class QemuDriver(Driver):
             guest.process.kill()
 
     @override
+    def capabilities_xml(self) -> str:
+        return self._capabilities
+
+    @override
     def prepare(self, definition: DomainDefinition) -> DomainDefinition:
         pinned = pin(definition, self._machines, DEFAULT_MACHINE, _new_mac, emulator=self._emulator)
         check_honoured(pinned)
@@ -126,7 +136,7 @@ class QemuDriver(Driver):
             raise
         self._guests.adopt(guest)
 
-    async def _spawn(self, definition: DomainDefinition) -> Guest:
+    async def _spawn(self, definition: DomainDefinition, *, incoming: str | None = None) -> Guest:
         folder = self._guests.folder(definition.uuid)
         argv = command_line(
             definition,
@@ -136,6 +146,7 @@ class QemuDriver(Driver):
             paused=True,
             run_as=self.context.config.qemu.user or None,
             socket_dir=str(folder.path),
+            incoming=incoming,
         )
         with translated(domain=definition.name):
             return await start_guest(self._guests.nursery, definition.uuid, folder, argv)
@@ -169,6 +180,53 @@ class QemuDriver(Driver):
         with translated(domain=domain.name):
             await self._guests.get(domain).commands.cont()
 
+    @override
+    async def has_guest(self, domain: Domain) -> bool:
+        guest = self._guests.find(domain)
+        if guest is not None:
+            return await guest.alive()
+        hung = hung_process(domain)
+        if hung is not None:
+            await hung.aclose()
+        return hung is not None
+
+    @override
+    async def drop(self, domain: Domain) -> None:
+        guest = self._guests.find(domain)
+        if guest is not None:
+            await self._guests.drop(guest)
+
+    # --- saved states ---
+
+    @override
+    async def check_save(self, domain: Domain) -> None:
+        self._guests.get(domain)
+
+    @override
+    async def save(self, domain: Domain, file: SaveFile) -> None:
+        guest = self._guests.get(domain)
+        async with guest.asked(domain.name):
+            await saving.save(guest, file)
+
+    @override
+    async def unsave(self, domain: Domain, *, running: bool) -> None:
+        if await self.has_guest(domain):
+            with translated(domain=domain.name):
+                await saving.unsave(self._guests.get(domain), running=running)
+
+    @override
+    async def restore(self, domain: Domain, definition: DomainDefinition, saved: SavedState) -> bytes:
+        await internal.check_images(definition)
+        guest = await self._spawn(definition, incoming="defer")
+        try:
+            with translated(domain=domain.name):
+                await saving.restore(guest, saved)
+        except BaseException:
+            await guest.end()
+            raise
+        self._guests.adopt(guest)
+        return guest.runtime
+
     # --- snapshots ---
 
     @override
@@ -194,12 +252,12 @@ class QemuDriver(Driver):
         definition = domain.definition
         disks = internal.covered(snapshot, definition)
         if not domain.active:
-            await images.create_snapshots(internal.paths(disks), snapshot.name)
+            await images.create_snapshots(internal.paths(disks), snapshot.tag)
             return
         guest = self._guests.get(domain)
         async with guest.asked(domain.name, snapshot.name):
             await guest.commands.snapshot_save(
-                snapshot.name, internal.vmstate_node(definition), internal.nodes(disks)
+                snapshot.tag, internal.vmstate_node(definition), internal.nodes(disks)
             )
 
     @override
@@ -217,7 +275,7 @@ class QemuDriver(Driver):
     ) -> bytes | None:
         guest = self._guests.find(domain)
         memory = snapshot.memory == "internal" and active
-        if guest is not None and memory and domain.row.live == snapshot.domain and await guest.alive():
+        if guest is not None and memory and domain.definition == definition and await guest.alive():
             await self._load_in_place(guest, domain, snapshot, definition)
             return guest.runtime
         if guest is not None:
@@ -236,7 +294,7 @@ class QemuDriver(Driver):
             error.remedy = (
                 "the domain was stopped for the revert and is shut off now; its disks may be reverted"
             )
-            await domains.stopped(domain, FAILED)
+            await domains.stopped(domain, LOST_GUEST)
             return
         error.remedy = (
             "the guest was ended for the revert: revert again, or save the snapshots' XML and destroy it"
@@ -256,7 +314,7 @@ class QemuDriver(Driver):
             async with guest.asked(domain.name, snapshot.name):
                 await guest.commands.stop()
                 await guest.commands.snapshot_load(
-                    snapshot.name, internal.vmstate_node(definition), internal.nodes(disks)
+                    snapshot.tag, internal.vmstate_node(definition), internal.nodes(disks)
                 )
         except (HypervisorError, OperationFailed) as error:
             if isinstance(error, OutcomeUnknown) or not await guest.alive():
@@ -275,7 +333,7 @@ class QemuDriver(Driver):
         """Revert while no QEMU has the images: start one for a snapshot with memory, else set the disks back."""
         disks = internal.covered(snapshot, definition)
         if not memory:
-            await images.apply_snapshots(internal.paths(disks), snapshot.name)
+            await images.apply_snapshots(internal.paths(disks), snapshot.tag)
         if not active:
             return None
         guest = await self._spawn(definition)
@@ -283,7 +341,7 @@ class QemuDriver(Driver):
             if memory:
                 with translated(snapshot=snapshot.name):
                     await guest.commands.snapshot_load(
-                        snapshot.name, internal.vmstate_node(definition), internal.nodes(disks)
+                        snapshot.tag, internal.vmstate_node(definition), internal.nodes(disks)
                     )
         except BaseException:
             await guest.end()
@@ -308,7 +366,7 @@ class QemuDriver(Driver):
                     snapshot=snapshot.name,
                 )
         async with guest.asked(domain.name, snapshot.name):
-            await guest.commands.snapshot_delete(snapshot.name, internal.nodes(disks))
+            await guest.commands.snapshot_delete(snapshot.tag, internal.nodes(disks))
 
 
 def _found(program: str, package: str) -> str:

@@ -88,7 +88,7 @@ class Guest:
         return not self._closed and not self.process.ended()
 
     @asynccontextmanager
-    async def asked(self, domain: str, snapshot: str) -> AsyncIterator[None]:
+    async def asked(self, domain: str, snapshot: str | None = None) -> AsyncIterator[None]:
         """Ask it for something that changes data; errors are the project's.
 
         Raises:

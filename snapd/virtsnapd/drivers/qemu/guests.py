@@ -10,10 +10,11 @@ import trio
 
 from virtsnap_protocol.errors import Error, OperationFailed
 from virtsnapd.domain import Domain, Transition
-from virtsnapd.drivers.qemu import process
+from virtsnapd.drivers.qemu import process, saving
 from virtsnapd.drivers.qemu.guest import Guest, GuestFolder, find_guest, wait_guest, wait_jobs_concluded
 from virtsnapd.drivers.qemu.monitor import MonitorError
 from virtsnapd.drivers.qemu.process import GuestIdentity, GuestProcess
+from virtsnapd.store import OperationRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -139,12 +140,13 @@ class Guests:
         log.warning("%s: its guest ended while no daemon ran", domain.name)
         domains = self._domains
         operation = domains.interrupted.get(domain.uuid)
-        if operation is not None and operation.verb == "revert":
-            return  # the revert had ended it, and will be completed
-        if operation is not None and not domain.persistent:
+        if operation is not None and operation.verb in {"revert", "save"}:
+            return  # that had ended it, and will be completed
+        if isinstance(operation, OperationRow) and not domain.persistent:
             # the note about the snapshot that was being made or deleted goes with the domain: heed it now
             try:
-                await self._discard(domain, operation.snapshot)
+                if not domain.hierarchy.forest.shares_data(operation.snapshot):
+                    await self._discard(domain, operation.snapshot)
             except Error as error:
                 text = "%s: the rest of snapshot %s stays in its images: %s"
                 log.error(text, domain.name, operation.snapshot.name, error)  # noqa: TRY400 - as it says
@@ -153,6 +155,7 @@ class Guests:
     async def _record_found_state(self, domain: Domain, guest: Guest) -> None:
         try:
             await wait_jobs_concluded(guest)
+            await saving.wait_given_up(guest)
             status = (await guest.commands.query_status()).status
         except MonitorError:
             return  # it is just ending: its watcher records that

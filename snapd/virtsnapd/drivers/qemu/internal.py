@@ -126,23 +126,23 @@ async def check_images(definition: DomainDefinition) -> None:
 
 
 async def check_untaken(snapshot: Snapshot, disks: list[Disk]) -> None:
-    """Refuse a name that an image uses already, or that QEMU would mistake for an id.
+    """Refuse a tag that an image uses already, or that QEMU would mistake for an id.
 
     Raises:
-        OperationFailed: An image has a snapshot of this name that the daemon does not know of.
+        OperationFailed: An image has a snapshot with this tag that the daemon does not know of.
         OperationUnsupported: See `images.find_tag_conflict`.
         SystemFailure: An image is missing.
     """
     for disk, path in zip(disks, paths(disks), strict=True):
         found = (await images.info(path, format="qcow2")).snapshots
-        if images.find_snapshot(found, snapshot.name) is not None:
+        if images.find_snapshot(found, snapshot.tag) is not None:
             raise OperationFailed(
-                f"image of disk '{disk.target}' already has an internal snapshot '{snapshot.name}'",
+                f"image of disk '{disk.target}' already has an internal snapshot '{snapshot.tag}'",
                 snapshot=snapshot.name,
                 path=str(path),
                 remedy="choose another name, or redefine that snapshot from its document",
             )
-        _refuse_conflict(found, snapshot.name, disk)
+        _refuse_conflict(found, snapshot, disk)
 
 
 async def check_present(snapshot: Snapshot, definition: DomainDefinition) -> None:
@@ -157,28 +157,29 @@ async def check_present(snapshot: Snapshot, definition: DomainDefinition) -> Non
     disks = covered(snapshot, definition)
     for disk, path in zip(disks, paths(disks), strict=True):
         found = (await images.info(path, format="qcow2")).snapshots
-        entry = images.find_snapshot(found, snapshot.name)
+        entry = images.find_snapshot(found, snapshot.tag)
         if entry is None:
             raise OperationFailed(
-                f"image of disk '{disk.target}' does not have internal snapshot '{snapshot.name}'",
+                f"image of disk '{disk.target}' does not have internal snapshot '{snapshot.tag}'",
                 snapshot=snapshot.name,
                 path=str(path),
             )
         if disk.target == memory_in and not entry.vm_state_size:
             raise OperationFailed(
-                f"missing vmstate section in internal snapshot '{snapshot.name}' of disk '{disk.target}'",
+                f"missing vmstate section in internal snapshot '{snapshot.tag}' of disk '{disk.target}'",
                 snapshot=snapshot.name,
                 path=str(path),
             )
-        _refuse_conflict(found, snapshot.name, disk)
+        _refuse_conflict(found, snapshot, disk)
 
 
-def _refuse_conflict(found: list[images.ImageSnapshot], name: str, disk: Disk) -> None:
-    other = images.find_tag_conflict(found, name)
+def _refuse_conflict(found: list[images.ImageSnapshot], snapshot: Snapshot, disk: Disk) -> None:
+    tag = snapshot.tag
+    other = images.find_tag_conflict(found, tag)
     if other is not None:
         raise OperationUnsupported(
-            f"image of disk '{disk.target}' has a snapshot with the id {name}, which QEMU would take for this one",
-            snapshot=name,
+            f"image of disk '{disk.target}' has a snapshot with the id {tag}, which QEMU would take for this one",
+            snapshot=snapshot.name,
             cause=f"snapshot '{other.name}' has that id",
         )
 
@@ -191,7 +192,7 @@ async def discard_offline(snapshot: Snapshot, disks: list[Disk]) -> None:
     """
     for path in paths(disks):
         try:
-            await images.delete_snapshot(path, snapshot.name)
+            await images.delete_snapshot(path, snapshot.tag)
         except SystemFailure as error:
             # The image is gone, and the snapshot with it; libvirt only warns as well.
             log.warning("snapshot %s: %s", snapshot.name, error)

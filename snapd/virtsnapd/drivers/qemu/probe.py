@@ -9,11 +9,15 @@ import trio
 
 from virtsnap_protocol.errors import Error
 from virtsnapd.drivers.api import Unavailable
+from virtsnapd.drivers.qemu.capabilities import guest_facts, may_use_kvm, read_host
 from virtsnapd.drivers.qemu.guest import GuestFolder, start_guest
 from virtsnapd.drivers.qemu.monitor import MonitorError
+from virtsnapd.models.capabilities import format_capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from virtsnapd.drivers.qemu.commands import Machine
 
 ANSWER_SECONDS: Final = 60.0
 """For a host under load; an emulator that ends is noticed at once."""
@@ -27,6 +31,8 @@ class Emulator:
     version: str
     machines: Mapping[str, str]
     """The machine types that its aliases (`pc`, `q35`) stand for."""
+    capabilities: str
+    """The <capabilities> document."""
 
 
 async def probe(path: str, folder: GuestFolder) -> Emulator:
@@ -54,9 +60,16 @@ async def _ask(nursery: trio.Nursery, path: str, folder: GuestFolder) -> Emulato
     try:
         version = (await qemu.commands.query_version()).qemu
         machines = await qemu.commands.query_machines()
+        kvm = (await qemu.commands.query_kvm()).present
     finally:
         await qemu.end()
     return Emulator(
         version=f"{version.major}.{version.minor}.{version.micro}",
         machines={machine.alias: machine.name for machine in machines if machine.alias},
+        capabilities=await trio.to_thread.run_sync(lambda: _capabilities(path, machines, kvm=kvm)),
     )
+
+
+def _capabilities(path: str, machines: Sequence[Machine], *, kvm: bool) -> str:
+    guests = guest_facts(path, machines, kvm=kvm and may_use_kvm())
+    return format_capabilities(read_host(), guests)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
+import msgspec
 from typing_extensions import override
 
+from virtsnap_protocol.errors import HypervisorError, OperationUnsupported
 from virtsnap_protocol.methods.snapshot import CreateFlag, RevertFlag
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.api import Driver, DriverContext
@@ -18,7 +20,9 @@ from virtsnapd.models.domain import DomainDefinition
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from virtsnap_protocol.methods.domain import UndefineFlag
     from virtsnapd.models.snapshot import Snapshot
+    from virtsnapd.savefile import SavedState, SaveFile
 
 RUNTIME: Final = b"simulated"
 """A simulated guest needs no record to be found again: like a real one it goes on when the daemon restarts."""
@@ -31,7 +35,7 @@ class Contents:
     memory: int = 0
     disks: int = 0
     saved: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Memory and disks by the snapshot's name, as an internal snapshot keeps them inside the image."""
+    """Memory and disks by the snapshot's tag, as an internal snapshot keeps them inside the image."""
 
 
 class SimulatedDriver(Driver):
@@ -39,9 +43,11 @@ class SimulatedDriver(Driver):
 
     scheme = "test"
     title = "simulated"
-    announces_definition = False  # as libvirt's test driver
+    announces_steps = False  # as libvirt's test driver, and so is the next one
+    heeds_managed_save = False
     create_flags: ClassVar[frozenset[CreateFlag]] = frozenset(get_args(CreateFlag))
     revert_flags: ClassVar[frozenset[RevertFlag]] = frozenset(get_args(RevertFlag))
+    undefine_flags: ClassVar[frozenset[UndefineFlag]] = frozenset({"managed-save", "snapshots-metadata"})
 
     def __init__(self, uri: str, context: DriverContext) -> None:
         super().__init__(uri, context)
@@ -57,8 +63,7 @@ class SimulatedDriver(Driver):
         yield
 
     async def _make_default_domain(self) -> None:
-        text = resources.files(__package__).joinpath("default.xml").read_text()
-        definition = DomainDefinition.parse(text)
+        definition = DomainDefinition.parse(_shipped("default.xml"))
         domains = self.context.domains
         with domains.claim(definition) as domain:
             await domains.define(domain, definition)
@@ -68,6 +73,10 @@ class SimulatedDriver(Driver):
     def contents(self, domain: Domain) -> Contents:
         """Return what the domain's guest holds; tests write it as a guest would."""
         return self._contents.setdefault(domain.uuid, Contents())
+
+    @override
+    def capabilities_xml(self) -> str:
+        return _shipped("capabilities.xml")
 
     @override
     def prepare(self, definition: DomainDefinition) -> DomainDefinition:
@@ -99,6 +108,35 @@ class SimulatedDriver(Driver):
         await self.faults.reach("resume")
 
     @override
+    async def check_save(self, domain: Domain) -> None:
+        pass
+
+    @override
+    async def save(self, domain: Domain, file: SaveFile) -> None:
+        await file.write(msgspec.json.encode(self.contents(domain).memory))
+        await self.faults.reach("save")
+
+    @override
+    async def unsave(self, domain: Domain, *, running: bool) -> None:
+        if running:
+            await self.faults.reach("resume")
+
+    @override
+    async def restore(self, domain: Domain, definition: DomainDefinition, saved: SavedState) -> bytes:
+        await self.faults.reach("restore")
+        try:
+            memory = msgspec.json.decode(await saved.read(), type=int)
+        except msgspec.MsgspecError as error:
+            raise HypervisorError(f"the memory is damaged: {error}", cause=str(error)) from error
+        self.contents(domain).memory = memory
+        return RUNTIME
+
+    @override
+    def check_request(self, requested: Snapshot) -> None:
+        if any(disk.snapshot == "manual" for disk in requested.disks):
+            raise OperationUnsupported("'manual' snapshot mode is not supported by the test driver")
+
+    @override
     async def check_take(self, domain: Domain, snapshot: Snapshot) -> None:
         pass
 
@@ -106,7 +144,7 @@ class SimulatedDriver(Driver):
     async def take(self, domain: Domain, snapshot: Snapshot) -> None:
         await self.faults.reach("take")
         contents = self.contents(domain)
-        contents.saved[snapshot.name] = (contents.memory, contents.disks)
+        contents.saved[snapshot.tag] = (contents.memory, contents.disks)
 
     @override
     async def check_revert(self, domain: Domain, snapshot: Snapshot) -> None:
@@ -118,11 +156,16 @@ class SimulatedDriver(Driver):
     ) -> bytes | None:
         await self.faults.reach("revert")
         contents = self.contents(domain)
-        memory, contents.disks = contents.saved.get(snapshot.name, (0, contents.disks))
+        memory, contents.disks = contents.saved.get(snapshot.tag, (0, contents.disks))
         contents.memory = memory if active and snapshot.memory != "no" else 0
         return RUNTIME if active else None
 
     @override
     async def discard(self, domain: Domain, snapshot: Snapshot) -> None:
         await self.faults.reach("discard")
-        self.contents(domain).saved.pop(snapshot.name, None)
+        self.contents(domain).saved.pop(snapshot.tag, None)
+
+
+def _shipped(name: str) -> str:
+    """Return a document that is the same on every host."""
+    return resources.files(__package__).joinpath(name).read_text()

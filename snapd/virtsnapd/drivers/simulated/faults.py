@@ -10,7 +10,9 @@ import trio
 
 from virtsnap_protocol.errors import HypervisorError
 
-Step = Literal["start", "destroy", "shutdown", "suspend", "resume", "take", "revert", "discard"]
+Step = Literal[
+    "start", "destroy", "shutdown", "suspend", "resume", "save", "restore", "take", "revert", "discard"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

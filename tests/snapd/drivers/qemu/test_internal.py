@@ -244,6 +244,7 @@ async def test_a_shut_off_domain_with_a_missing_image_is_refused(
 RevertFlag = Literal["running", "paused"]
 
 
+@pytest.mark.checklist(267, 268)
 @pytest.mark.parametrize(
     ("taken", "flags", "final"),
     [
@@ -271,7 +272,10 @@ async def test_a_revert_ends_in_the_state_of_the_snapshot_unless_told_otherwise(
         assert await runs(daemon, vm) == (final == "running")
     events = [word for word in daemon.said[seen:] if not word.startswith("snapshot")]
     expected = [] if before == "shutoff" else ["stopped from-snapshot"]
+    boots = taken == "shutoff"
+    expected += ["resumed unpaused"] if final == "running" and boots else []
     expected += [] if final == "shutoff" else ["started from-snapshot"]
+    expected += ["resumed from-snapshot"] if final == "running" and not boots else []
     expected += ["suspended from-snapshot"] if final == "paused" else []
     expected += ["defined from-snapshot"]
     assert events == expected
@@ -369,6 +373,7 @@ async def test_memory_that_does_not_fit_leaves_the_guest_paused_and_says_so(
     await vm.destroy()
 
 
+@pytest.mark.checklist(269)
 async def test_a_cold_revert_that_fails_says_that_the_domain_is_off(
     daemon: LocalDaemon, tick: TickDomain
 ) -> None:
@@ -377,11 +382,13 @@ async def test_a_cold_revert_that_fails_says_that_the_domain_is_off(
     document = (await vm.snapshot("s1").xml(secure=True)).xml
     await vm.snapshot("s1").delete(metadata_only=True)
     await vm.redefine(document.replace(">16<", ">32<").replace(">16384<", ">32768<"))
+    seen = len(daemon.said)
     with pytest.raises(HypervisorError) as caught:
         await vm.snapshot("s1").revert()
     assert "shut off" in (caught.value.remedy or "")
     domain = (await vm.info()).domain
     assert (domain.state, domain.reason, domain.current_snapshot) == ("shutoff", "failed", None)
+    assert [event for event in daemon.said[seen:] if event.startswith("st")] == ["stopped from-snapshot"]
     assert qemu_pids(daemon.services.config.state_dir) == []
     await vm.start()
 
