@@ -8,11 +8,12 @@ import logging
 import os
 import pwd
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtsnap_protocol.errors import ConfigUnsupported, Problem, StorageError, TooBusy
+from virtsnap_protocol.errors import ConfigUnsupported, Error, Problem, TooBusy
 from virtsnap_protocol.messages import encode_error
 from virtsnap_protocol.methods import METHODS
 from virtsnapd import saves, snapshots
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from virtsnapd.config import Config
+    from virtsnapd.domain import Domain
     from virtsnapd.stream import UnixStream
 
 log = logging.getLogger(__name__)
@@ -110,26 +112,36 @@ async def _open_hypervisor(
         state_dir=config.state_dir / scheme,
     )
     hypervisor = Hypervisor(driver=DRIVERS[scheme](uri, context), domains=domains)
+    unsettled = _owe_settling(hypervisor)
     try:
         await stack.enter_async_context(hypervisor.driver.running())
     except Unavailable as reason:
         hypervisor.reason = str(reason)
         log.warning("driver %s is not available: %s", scheme, reason)
         return hypervisor
-    for uuid, operation in list(domains.interrupted.items()):
-        domain = domains.get(uuid)
-        if domain is not None:
+    for domain in unsettled:
+        try:
             async with domain.lock.wait("recovery"):
-                try:
-                    if isinstance(operation, OperationRow):
-                        await snapshots.settle(hypervisor, domain, operation)
-                    else:
-                        await saves.settle(hypervisor, domain, operation)
-                except StorageError as error:  # a full disk: it is owed, and reading goes on
-                    log.error("%s: %s", domain.name, error)  # noqa: TRY400 - no defect
+                pass
+        except Error as error:  # a full disk, say: it stays owed, and reading goes on
+            log.error("%s: %s", domain.name, error)  # noqa: TRY400 - no defect
     await saves.sweep(hypervisor)
     log.info("driver %s: %s, %d domains", scheme, hypervisor.driver.version or "ready", len(domains))
     return hypervisor
+
+
+def _owe_settling(hypervisor: Hypervisor) -> list[Domain]:
+    """Let what a former daemon began be settled before anything else is recorded, also that a guest has ended."""
+    unsettled: list[Domain] = []
+    for uuid, operation in hypervisor.domains.interrupted.items():
+        domain = hypervisor.domains.get(uuid)
+        if domain is not None:
+            if isinstance(operation, OperationRow):
+                domain.lock.debt = partial(snapshots.settle, hypervisor, domain, operation)
+            else:
+                domain.lock.debt = partial(saves.settle, hypervisor, domain, operation)
+            unsettled.append(domain)
+    return unsettled
 
 
 def _default_uri(config: Config, hypervisors: dict[str, Hypervisor]) -> str:

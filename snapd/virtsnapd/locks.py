@@ -62,9 +62,11 @@ class DomainLock:
         try:
             async with self._lock:
                 if self.gone:
-                    raise DomainNotFound(f"no domain with matching name '{self.domain}'", domain=self.domain)
+                    raise self._went()
                 with _Held(self, holder):
                     await self._pay()
+                    if self.gone:  # a transient domain whose guest turned out to have ended
+                        raise self._went()
                     yield
         finally:
             if self._long is holder:
@@ -80,9 +82,17 @@ class DomainLock:
                 yield
 
     async def _pay(self) -> None:
-        if self.debt is not None:
-            await self.debt()
+        debt, self.debt = self.debt, None
+        if debt is not None:
+            try:
+                await debt()
+            except BaseException:
+                self.debt = self.debt or debt  # what it still owes, where it says so: not all of it again
+                raise
             self.debt = None
+
+    def _went(self) -> DomainNotFound:
+        return DomainNotFound(f"no domain with matching name '{self.domain}'", domain=self.domain)
 
     def _refuse_behind_long(self) -> None:
         holder = self._long

@@ -251,10 +251,23 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def is_whole(path: Path, identity: str) -> bool:
-    """Tell whether there is a file of this very save, written to its end. Blocks."""
+    """Tell whether there is a file of this very save, written to its end. Blocks.
+
+    Raises:
+        SystemFailure: That cannot be told: the file cannot be read, or its folder is not there (yet).
+    """
     try:
+        path.parent.stat()
+        if not path.is_file():
+            return False
         saved = _open(path, direct=False)
-    except (SystemFailure, InternalError, OperationFailed):
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except SystemFailure as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return False
+    except (InternalError, OperationFailed):
         return False
     saved.close()
     return saved.header.identity == identity

@@ -27,19 +27,22 @@ from virtsnap_protocol.errors import (
     HypervisorError,
     InternalError,
     OperationFailed,
+    OperationInvalid,
     OutcomeUnknown,
     StorageError,
     SystemFailure,
 )
 from virtsnapd import savefile
+from virtsnapd.disk_owners import find_disk_owner
 from virtsnapd.documents import read_document
 from virtsnapd.domain import Transition
 from virtsnapd.models.domain import DomainDefinition
+from virtsnapd.outcomes import end, give_up, record
 from virtsnapd.savefile import SavedState, SaveHeader
 from virtsnapd.store import SaveOperationRow, SaveTarget, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnapd.context import Hypervisor
@@ -77,7 +80,8 @@ async def save(
 
     Raises:
         SystemFailure: The file cannot be written.
-        OperationFailed, HypervisorError: The guest cannot be saved, or has ended.
+        OperationFailed: The file is a disk of a domain, or the guest cannot be saved.
+        HypervisorError: The guest cannot be saved, or has ended.
     """
     driver = hypervisor.driver
     await driver.check_save(domain)
@@ -111,8 +115,17 @@ async def _begin(hypervisor: Hypervisor, domain: Domain, path: Path | None) -> S
     identity, managed = uuid.uuid4().hex, path is None
     if path is None:
         temporary = path = managed_path(hypervisor, domain)
+        # what a daemon that died may have left there: a domain with a guest has no managed save
+        await trio.to_thread.run_sync(_make_room, path, domain.name)
     else:
         path = await trio.to_thread.run_sync(savefile.resolve_target, path, domain.name)
+        if owner := await find_disk_owner(hypervisor.domains, path):  # libvirt writes over it
+            raise OperationFailed(
+                f"saving domain '{domain.name}' to '{path}': "
+                f"the file is disk '{owner.target}' of domain '{owner.domain}'",
+                domain=domain.name,
+                path=str(path),
+            )
         temporary = path.with_name(f".virtsnap-{identity}")  # in the same folder: a rename stays atomic
     target = SaveTarget(path=str(path), temporary=str(temporary), identity=identity, managed=managed)
     final: DomainState = "running" if domain.row.state == "running" else "paused"
@@ -124,11 +137,7 @@ async def _begin(hypervisor: Hypervisor, domain: Domain, path: Path | None) -> S
 async def _write(
     hypervisor: Hypervisor, domain: Domain, target: SaveTarget, header: SaveHeader, *, direct: bool
 ) -> None:
-    temporary = Path(target.temporary)
-    if target.managed:
-        # what a daemon that died may have left there: a domain with a guest has no managed save
-        await trio.to_thread.run_sync(_make_room, temporary, domain.name)
-    creating = savefile.create(temporary, header, shown=Path(target.path), direct=direct)
+    creating = savefile.create(Path(target.temporary), header, shown=Path(target.path), direct=direct)
     async with creating as file:
         await hypervisor.driver.save(domain, file)
         await file.finish()
@@ -170,7 +179,7 @@ async def _publish(hypervisor: Hypervisor, domain: Domain, operation: SaveOperat
     transaction = Transaction()
     domains.ended(transaction, domain, SAVED, managed_save=target.managed)
     domains.end(transaction, domain)
-    await _record(domain, partial(domains.commit, transaction))
+    await record(domain, partial(domains.commit, transaction))
     if domain.lock.gone and domains.get(domain.uuid) is None:
         folder = managed_path(hypervisor, domain).parent
         await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
@@ -195,7 +204,7 @@ async def _take_back(hypervisor: Hypervisor, domain: Domain, operation: SaveOper
     if operation.final == "running" and domain.row.state == "paused":  # as a daemon that came back found it
         domains.resumed(transaction, domain, "save canceled", detail="unpaused")
     domains.end(transaction, domain)
-    await _record(domain, partial(domains.commit, transaction))
+    await record(domain, partial(domains.commit, transaction))
 
 
 # --- restore ---
@@ -264,9 +273,12 @@ async def restore(
         except BaseException:
             await driver.drop(domain)
             raise
-        if run:
-            await _let_run(hypervisor, domain, operation)
-        await tidy(hypervisor, domain)
+        try:
+            if run:
+                await _let_run(hypervisor, domain, operation)
+        finally:
+            if domain.lock.debt is None:  # else it may still have to be recorded that the save is true
+                await tidy(hypervisor, domain)
 
 
 async def start_managed(
@@ -275,10 +287,16 @@ async def start_managed(
     """Let the domain go on from its managed save, which then is gone; on failure the domain stays off and keeps it.
 
     Raises:
+        OperationInvalid: Something went wrong since: the memory may not fit the disks any more.
         OperationFailed: The file is not this domain's (qemuDomainObjRestore), or not a whole one.
         SystemFailure, InternalError, HypervisorError: It cannot be read, or its memory cannot be loaded.
     """
     try:
+        if domain.row.attention is not None:
+            raise OperationInvalid(
+                f"the managed save may not fit the domain any more: {domain.row.attention}",
+                domain=domain.name,
+            )
         path = managed_path(hypervisor, domain)
         async with opened(hypervisor, path, direct=direct) as (saved, definition):
             if saved.header.uuid != domain.uuid:
@@ -305,14 +323,12 @@ async def _let_run(hypervisor: Hypervisor, domain: Domain, operation: SaveOperat
     domains.end(transaction, domain)
     try:
         await driver.resume(domain)
-        if domain.row.state != "running":  # a daemon that came back found it paused
-            domains.resumed(transaction, domain, RESTORED.reason, detail="unpaused")
     except HypervisorError:  # it has not run: what is saved is still true
         await driver.drop(domain)
         domains.ended(transaction, domain, RESTORE_FAILED, managed_save=operation.target.managed)
         raise
     finally:
-        await _record(domain, partial(domains.commit, transaction))
+        await record(domain, partial(domains.commit, transaction))
 
 
 # --- managed saves ---
@@ -338,12 +354,17 @@ async def tidy(hypervisor: Hypervisor, domain: Domain) -> None:
 
 
 async def sweep(hypervisor: Hypervisor) -> None:
-    """Remove the managed saves that no domain has any more: a daemon died before it did."""
+    """Remove the managed saves that their domains do not have any more: a daemon died before it did.
+
+    Those of domains that are not known are left: the store may be another one than theirs.
+    """
     folder = hypervisor.driver.context.state_dir
     found = await trio.to_thread.run_sync(lambda: list(folder.glob(f"*/{MANAGED}")))
     for path in found:
         domain = hypervisor.domains.get(path.parent.name)
-        if domain is None or not (domain.row.managed_save or domain.lock.debt):
+        if domain is None:
+            log.warning("%s is of no domain that is known: restore it as a file, or remove it", path)
+        elif not (domain.row.managed_save or domain.lock.debt or domain.lock.holder):
             log.warning("removing %s, which no domain goes on from", path)
             await trio.to_thread.run_sync(partial(_remove, path))
 
@@ -351,39 +372,70 @@ async def sweep(hypervisor: Hypervisor) -> None:
 # --- what a former daemon, or a lost connection, left open ---
 
 
+async def _resume_found(hypervisor: Hypervisor, domain: Domain) -> None:
+    """Let the guest of a recorded restore run that a daemon found when it came back.
+
+    It may have run since: where it cannot, it is left as it is, and what it came from is not gone on from again.
+    """
+    transaction = Transaction()
+    await hypervisor.driver.resume(domain)
+    if domain.row.state != "running":
+        hypervisor.domains.resumed(transaction, domain, RESTORED.reason, detail="unpaused")
+    hypervisor.domains.end(transaction, domain)
+    await record(domain, partial(hypervisor.domains.commit, transaction))
+
+
 async def settle(hypervisor: Hypervisor, domain: Domain, operation: SaveOperationRow) -> None:
     """Complete or undo what was begun and has no known outcome; where that fails, leave word on the domain.
 
     Raises:
         StorageError: The outcome cannot be recorded.
+        OperationFailed: The guest does not die, and its memory is in the file: nothing is settled before it does.
     """
     target, exists = operation.target, await hypervisor.driver.has_guest(domain)
     log.warning("%s: settling an interrupted %s (%s)", domain.name, operation.verb, target.path)
+    if exists and operation.verb == "save" and await _is_past_undoing(hypervisor, domain, target):
+        await hypervisor.driver.drop(domain)
+        exists = False
     try:
         if operation.verb == "restore":
-            await (_let_run(hypervisor, domain, operation) if exists else _end(hypervisor, domain))
+            await (_resume_found(hypervisor, domain) if exists else end(hypervisor, domain))
         elif exists:
             await _take_back(hypervisor, domain, operation)
         elif domain.active:
             await _settle_ended(hypervisor, domain, operation)
         else:
             await trio.to_thread.run_sync(partial(_remove, Path(target.temporary)))
-            await _end(hypervisor, domain)
+            await end(hypervisor, domain)
     except StorageError:
         raise
     except Error as error:
-        await _give_up(hypervisor, domain, operation, str(error))
+        await _give_up(hypervisor, domain, operation, error)
+
+
+async def _is_past_undoing(hypervisor: Hypervisor, domain: Domain, target: SaveTarget) -> bool:
+    """Tell whether a guest that still exists is all in its file, and does not answer: it was being ended."""
+    try:
+        await hypervisor.driver.check_save(domain)
+    except Error:
+        return bool(await _whole(target))
+    return False
+
+
+async def _whole(target: SaveTarget) -> list[Path]:
+    """Return where this save is, written to its end."""
+    # either name: the daemon may have died between the renaming and the record
+    places = (Path(target.temporary), Path(target.path))
+    return await trio.to_thread.run_sync(
+        lambda: [path for path in places if savefile.is_whole(path, target.identity)]
+    )
 
 
 async def _settle_ended(hypervisor: Hypervisor, domain: Domain, operation: SaveOperationRow) -> None:
     """Record what became of a guest that has ended while it was being saved."""
     domains, target = hypervisor.domains, operation.target
-    temporary, path = Path(target.temporary), Path(target.path)
-    # either name: the daemon may have died between the renaming and the record
-    whole = await trio.to_thread.run_sync(
-        lambda: [p for p in (temporary, path) if savefile.is_whole(p, target.identity)]
-    )
-    if whole:
+    temporary = Path(target.temporary)
+    if whole := await _whole(target):
         if whole[0] != temporary:
             done = SaveTarget(
                 path=target.path, temporary=target.path, identity=target.identity, managed=target.managed
@@ -395,7 +447,7 @@ async def _settle_ended(hypervisor: Hypervisor, domain: Domain, operation: SaveO
     transaction = Transaction()
     domains.ended(transaction, domain, LOST)
     domains.end(transaction, domain)
-    await _record(domain, partial(domains.commit, transaction))
+    await record(domain, partial(domains.commit, transaction))
 
 
 def _owe_settling(hypervisor: Hypervisor, domain: Domain, operation: SaveOperationRow) -> None:
@@ -403,34 +455,11 @@ def _owe_settling(hypervisor: Hypervisor, domain: Domain, operation: SaveOperati
     domain.lock.debt = partial(settle, hypervisor, domain, operation)
 
 
-async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: SaveOperationRow, why: str) -> None:
-    if domain.lock.gone:
-        return
-    what = f"the {operation.verb} ({operation.target.path}) was interrupted and cannot be settled: {why}"
-    log.error("%s: %s", domain.name, what)
-    transaction = Transaction()
-    advice = "resume it, or destroy it" if domain.active else "start it"
-    hypervisor.domains.attention(transaction, domain, f"{what}; {advice}")
-    hypervisor.domains.end(transaction, domain)
-    await _record(domain, partial(hypervisor.domains.commit, transaction))
-
-
-async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
-    transaction = Transaction()
-    hypervisor.domains.end(transaction, domain)
-    await _record(domain, partial(hypervisor.domains.commit, transaction))
-
-
-async def _record(domain: Domain, commit: Callable[[], Awaitable[None]]) -> None:
-    """Record what has been done already; what cannot be recorded now is owed."""
-    try:
-        await commit()
-    except StorageError as error:
-        domain.lock.debt = domain.lock.debt or commit
-        error.remedy = (
-            "it is done; make room on the disk: it is recorded before the next change of the domain"
-        )
-        raise
+async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: SaveOperationRow, why: Error) -> None:
+    if not domain.lock.gone:
+        what = f"the {operation.verb} ({operation.target.path})"
+        advice = "resume it, or destroy it" if domain.active else "start it"
+        await give_up(hypervisor, domain, what, why, advice)
 
 
 def _operation(

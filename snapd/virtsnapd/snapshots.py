@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,11 +28,10 @@ from virtsnap_protocol.errors import (
 from virtsnapd import saves
 from virtsnapd.domain import Transition
 from virtsnapd.models.forest import Change
+from virtsnapd.outcomes import end, give_up, record
 from virtsnapd.store import OperationRow, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from virtsnap_protocol.methods.domain import DomainState
     from virtsnap_protocol.methods.event import EventKind, Lifecycle
     from virtsnapd.context import Hypervisor
@@ -185,6 +185,9 @@ async def revert(
         except Error as error:
             if managed and domain.row.managed_save and driver.heeds_managed_save:
                 error.remedy = "its disks may be reverted, which its managed save would not fit: revert again"
+                what = f"the revert to snapshot '{snapshot.name}' failed: {error}; {error.remedy}"
+                with suppress(StorageError):  # it is owed then
+                    await record(domain, partial(hypervisor.domains.need_attention, domain, what))
             raise
         if managed:
             await saves.tidy(hypervisor, domain)
@@ -214,7 +217,7 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
         if operation.verb == "take":
             if not domain.hierarchy.forest.data_users(snapshot.tag):  # else a redefine since then wants it
                 await hypervisor.driver.discard(domain, snapshot)
-            await _end(hypervisor, domain)
+            await end(hypervisor, domain)
         elif operation.verb == "resume":
             await _resume(hypervisor, domain)
         else:
@@ -222,7 +225,7 @@ async def settle(hypervisor: Hypervisor, domain: Domain, operation: OperationRow
     except StorageError:
         raise
     except Error as error:
-        await _give_up(hypervisor, domain, operation, str(error))
+        await _give_up(hypervisor, domain, operation, error)
 
 
 async def _complete(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
@@ -237,18 +240,18 @@ async def _complete(hypervisor: Hypervisor, domain: Domain, operation: Operation
         _owe_settling(hypervisor, domain, operation)
         raise
     except Error:
-        await _end(hypervisor, domain)  # refused, and what that means for the guest is recorded
+        await end(hypervisor, domain)  # refused, and what that means for the guest is recorded
         raise
     except Exception as defect:
-        await _give_up(hypervisor, domain, operation, str(defect))
+        await _give_up(hypervisor, domain, operation, defect)
         raise
     if operation.verb == "revert" and operation.final == "running":
         # From here on the guest may run, and to revert again would undo what it does: the note says what is left.
         domains.note_operation(transaction, msgspec.structs.replace(operation, verb="resume"))
-        await _record(domain, partial(_record_and_resume, hypervisor, domain, transaction))
+        await record(domain, partial(_record_and_resume, hypervisor, domain, transaction))
     else:
         domains.end(transaction, domain)
-        await _record(domain, partial(domains.commit, transaction))
+        await record(domain, partial(domains.commit, transaction))
 
 
 async def _record_and_resume(hypervisor: Hypervisor, domain: Domain, transaction: Transaction) -> None:
@@ -265,7 +268,7 @@ async def _resume(hypervisor: Hypervisor, domain: Domain) -> None:
         if domain.row.state != "running":  # a daemon that came back found it paused
             hypervisor.domains.resumed(transaction, domain, FROM_SNAPSHOT)
     finally:
-        await _record(domain, partial(hypervisor.domains.commit, transaction))
+        await record(domain, partial(hypervisor.domains.commit, transaction))
 
 
 async def _reverted(
@@ -316,7 +319,7 @@ async def _discarded(hypervisor: Hypervisor, domain: Domain, snapshot: Snapshot)
 async def _undo_take(hypervisor: Hypervisor, domain: Domain, operation: OperationRow) -> None:
     try:
         await hypervisor.driver.discard(domain, operation.snapshot)
-        await _end(hypervisor, domain)
+        await end(hypervisor, domain)
     except Error as error:
         name = operation.snapshot.name
         log.error("%s: cannot remove the rest of snapshot %s yet: %s", domain.name, name, error)  # noqa: TRY400
@@ -328,32 +331,9 @@ def _owe_settling(hypervisor: Hypervisor, domain: Domain, operation: OperationRo
     domain.lock.debt = partial(settle, hypervisor, domain, operation)
 
 
-async def _record(domain: Domain, commit: Callable[[], Awaitable[None]]) -> None:
-    """Record what has been done to data already; what cannot be recorded now is owed."""
-    try:
-        await commit()
-    except StorageError as error:
-        domain.lock.debt = domain.lock.debt or commit
-        error.remedy = (
-            "it is done; make room on the disk: it is recorded before the next change of the domain"
-        )
-        raise
-
-
-async def _end(hypervisor: Hypervisor, domain: Domain) -> None:
-    transaction = Transaction()
-    hypervisor.domains.end(transaction, domain)
-    await _record(domain, partial(hypervisor.domains.commit, transaction))
-
-
-async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: OperationRow, why: str) -> None:
-    what = f"{_attention(operation.verb, operation.snapshot)} was interrupted and cannot be settled: {why}"
-    log.error("%s: %s", domain.name, what)
-    transaction = Transaction()
-    advice = "repeat it, or revert to another snapshot"
-    hypervisor.domains.attention(transaction, domain, f"{what}; {advice}")
-    hypervisor.domains.end(transaction, domain)
-    await _record(domain, partial(hypervisor.domains.commit, transaction))
+async def _give_up(hypervisor: Hypervisor, domain: Domain, operation: OperationRow, why: Exception) -> None:
+    what = _attention(operation.verb, operation.snapshot)
+    await give_up(hypervisor, domain, what, why, advice="repeat it, or revert to another snapshot")
 
 
 def _attention(verb: Verb, snapshot: Snapshot) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.support import checklist, docs
 from tests.support.checklist import Checklist, Line, Proof
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +68,17 @@ def test_a_marker_of_a_line_that_does_not_exist_is_a_problem() -> None:
 )
 def test_a_row_tells_how_the_line_is_kept(found: Checklist, cell: str) -> None:
     assert f"| 001 | x \\| y {cell}\n" in found.page()
+
+
+def test_a_test_that_may_be_left_out_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = checklist(*numbers): proves these lines\n")
+    tests = "import pytest\n"
+    for number, other in enumerate(("", "skip", "skipif(False, reason='')", "xfail"), start=1):
+        tests += f"@pytest.mark.checklist({number})\n" + (f"@pytest.mark.{other}\n" if other else "")
+        tests += f"def test_{number}(): pass\n"
+    (tmp_path / "test_some.py").write_text(tests)
+    script = f"from tests.support.checklist import collect; print(sorted(collect({str(tmp_path)!r}).proofs))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=checklist.ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "[1]\n"

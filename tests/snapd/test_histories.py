@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.daemon import Running, digests, running_daemon
 from tests.support.daemon import settings as configuration
 from tests.support.snapshots import UUID, document, redefine
-from virtsnap_protocol.methods.snapshot import DeleteFlag, ListFlag, RevertFlag, SnapshotState
+from virtsnap_protocol.methods.snapshot import DeleteFlag, EditFlag, ListFlag, RevertFlag, SnapshotState
 from virtsnapd.models.forest import Forest
 
 if TYPE_CHECKING:
@@ -63,9 +63,17 @@ def redefinitions(draw: st.DrawFn) -> Call:
     return "snapshot.create", {"xml": xml, "flags": wanted}
 
 
+@st.composite
+def edits(draw: st.DrawFn) -> Call:
+    _, document = draw(redefinitions())
+    wanted = draw(flags(EditFlag, 2))
+    return "snapshot.edit", {"snapshot": draw(NAMES), "xml": document["xml"], "flags": wanted}
+
+
 CALLS: Final[st.SearchStrategy[Call]] = st.one_of(
     takes(),
     redefinitions(),
+    edits(),
     st.builds(
         lambda name, wanted: ("snapshot.revert", {"snapshot": name, "flags": wanted}),
         NAMES,

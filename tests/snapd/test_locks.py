@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from virtsnap_protocol.errors import DomainBusy, DomainNotFound
+from virtsnap_protocol.errors import DomainBusy, DomainNotFound, StorageError
 from virtsnapd.locks import DomainLock
 
 
@@ -123,3 +123,51 @@ async def test_who_waited_for_a_domain_that_went_is_told_so() -> None:
         await wait_all_tasks_blocked()
         lock.gone = True
     assert [str(error) for error in errors] == ["Domain not found: no domain with matching name 'web'"]
+
+
+async def test_a_domain_that_goes_as_an_earlier_outcome_is_recorded_is_not_changed_any_more() -> None:
+    lock = DomainLock("web")
+
+    async def record_its_end() -> None:
+        lock.gone = True
+
+    lock.debt = record_its_end
+    with pytest.raises(DomainNotFound):
+        async with lock.hold("snapshot.create", who="me", long=True):
+            pytest.fail("it was changed")
+
+
+async def test_what_was_made_good_in_part_is_not_made_good_again() -> None:
+    lock, done = DomainLock("web"), list[str]()
+
+    async def rest() -> None:
+        done.append("record")
+
+    async def whole() -> None:
+        done.append("revert")
+        lock.debt = lock.debt or rest
+        raise StorageError("the disk is full")
+
+    lock.debt = whole
+    with pytest.raises(StorageError):
+        async with lock.hold("domain.start", who="me", long=True):
+            pass
+    async with lock.hold("domain.start", who="me", long=True):
+        assert done == ["revert", "record"]
+    assert lock.debt is None
+
+
+async def test_what_cannot_be_made_good_is_tried_again() -> None:
+    lock, tried = DomainLock("web"), list[str]()
+
+    async def record() -> None:
+        tried.append("record")
+        if len(tried) == 1:
+            raise StorageError("the disk is full")
+
+    lock.debt = record
+    with pytest.raises(StorageError):
+        async with lock.wait("the guest's own end"):
+            pass
+    async with lock.wait("the guest's own end"):
+        assert tried == ["record", "record"]

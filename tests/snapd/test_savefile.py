@@ -108,6 +108,11 @@ async def test_a_whole_file_is_known_by_its_token(tmp_path: Path) -> None:
     assert not savefile.is_whole(tmp_path / "g", "t1")
 
 
+async def test_what_cannot_be_seen_is_not_taken_for_lost(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailure, match="No such file or directory"):
+        savefile.is_whole(tmp_path / "not mounted yet" / "f", "t1")
+
+
 async def test_an_error_of_the_disk_is_told_in_libvirt_s_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from virtsnapd.domain import Domain
 
 
+OTHER_UUID = "7795eb01-f6a4-8304-79aa-97f2502e193f"
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "saved"
@@ -217,6 +220,26 @@ async def test_a_file_that_cannot_be_made_is_refused(
     assert str(error) == f"saving domain 'test' to '{tmp_path}/{name}': {words}"
     assert (error.kind, error.path) == ("system-error", f"{tmp_path}/{name}")
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["disk", "link", "second-name"])
+async def test_a_disk_of_a_domain_is_not_written_over(
+    running: Running, rpc: Rpc, tmp_path: Path, name: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_text("data")
+    (tmp_path / "link").symlink_to(disk)
+    (tmp_path / "second-name").hardlink_to(disk)
+    xml = running.domain().definition.text.replace(UUID, OTHER_UUID).replace("<name>test<", "<name>other<")
+    await rpc.call("domain.define", xml=xml.replace("/guest/diskimage1", str(disk)))
+    found = disk if name == "link" else tmp_path / name
+    with running.nothing_changes():
+        error = await rpc.refusal("save.create", domain="test", path=str(tmp_path / name))
+    assert str(error) == (
+        f"operation failed: saving domain 'test' to '{found}': the file is disk 'vda' of domain 'other'"
+    )
+    assert (error.path, content(disk)) == (str(found), "data")
+    assert await condition(rpc) == ("running", "unknown", False)
 
 
 async def test_a_transient_domain_cannot_have_a_managed_save(

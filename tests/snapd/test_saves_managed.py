@@ -7,6 +7,7 @@ import pytest
 from tests.support.daemon import operations, running_daemon, settings
 from tests.support.saves import MEMORY, condition, fill, lifecycle, managed_file, memory, saved_as
 from tests.support.snapshots import UUID
+from virtsnap_protocol.errors import OperationFailed
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
 from virtsnapd.drivers.simulated.faults import Fault
 from virtsnapd.savefile import PARTIAL
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.daemon import Running
     from tests.support.rpc import Rpc
+    from virtsnapd.domain import Domain
 
 RISKY: Final = (
     "revert requires force: snapshot without memory state, removal of existing managed saved state strongly "
@@ -174,6 +176,19 @@ async def test_a_managed_save_is_kept_when_its_guest_never_ran(running: Running,
     assert memory(running) == MEMORY
 
 
+async def test_a_managed_save_leaves_no_file_behind_a_guest_that_may_have_run(
+    running: Running, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(_domain: Domain) -> None:
+        raise OperationFailed("domain is no longer running")
+
+    await rpc.call("save.manage", domain="test")
+    monkeypatch.setattr(running.driver, "resume", gone)
+    assert (await rpc.refusal("domain.start", domain="test")).kind == "operation-failed"
+    assert not (await condition(rpc))[2]
+    assert not managed_file(running).exists()
+
+
 # --- what a managed save stands in the way of ---
 
 
@@ -261,15 +276,21 @@ async def test_a_revert_to_memory_discards_the_managed_save_without_force(runnin
 
 
 @pytest.mark.usefixtures("heedful")
-async def test_a_revert_that_fails_tells_what_it_means_for_the_managed_save(
+async def test_a_managed_save_is_not_resumed_on_disks_that_a_failed_revert_may_have_changed(
     running: Running, rpc: Rpc
 ) -> None:
     await rpc.take("s1")
     await rpc.call("save.manage", domain="test")
     running.driver.faults.inject("revert", Fault(error="no"))
-    with running.nothing_changes():
-        error = await rpc.refusal("snapshot.revert", domain="test", snapshot="s1")
+    error = await rpc.refusal("snapshot.revert", domain="test", snapshot="s1")
     assert "which its managed save would not fit" in (error.remedy or "")
+    with running.nothing_changes():
+        refused = await rpc.refusal("domain.start", domain="test")
+    assert refused.code == 55
+    assert "may not fit the domain any more: the revert to snapshot 's1' failed" in refused.detail
+    assert "--force-boot" in (refused.remedy or "")
+    await rpc.call("domain.start", domain="test", flags=["force-boot"])
+    assert await condition(rpc) == ("running", "booted", False)
 
 
 @pytest.mark.usefixtures("heedful")

@@ -22,7 +22,7 @@ from tests.support.saves import (
     write,
 )
 from tests.support.snapshots import TRANSIENT
-from virtsnap_protocol.errors import OutcomeUnknown
+from virtsnap_protocol.errors import HypervisorError, OperationFailed, OutcomeUnknown
 from virtsnapd import savefile, saves
 from virtsnapd.drivers.simulated.driver import SimulatedDriver
 from virtsnapd.savefile import PARTIAL
@@ -46,6 +46,34 @@ class Lost(SimulatedDriver):
         return False
 
 
+class Watchful(Lost):
+    """One that notices that its guests have ended before anything is settled."""
+
+    @override
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with super().running():
+            for domain in self.context.domains:
+                async with domain.lock.wait("the guest's own end"):
+                    await self.context.domains.stopped(domain, saves.LOST)
+            yield
+
+
+class Undying(SimulatedDriver):
+    """One whose guests neither answer nor die: in the kernel's hands, as with a dead network disk."""
+
+    dying = False
+
+    @override
+    async def check_save(self, domain: Domain) -> None:
+        raise OperationFailed("the domain's QEMU does not answer")
+
+    @override
+    async def drop(self, domain: Domain) -> None:
+        if not self.dying:
+            raise OperationFailed("Failed to terminate process 7")
+
+
 async def leave(
     running: Running,
     verb: SaveVerb,
@@ -63,6 +91,16 @@ async def leave(
         SaveOperationRow(driver="test", uuid=domain.uuid, verb=verb, target=target, final=final, started=1)
     )
     await running.store.commit(transaction)
+
+
+async def leave_whole(running: Running, verb: SaveVerb, folder: Path, *, managed: bool) -> tuple[Path, Path]:
+    """Leave a file that is written to its end, and the note; return where it belongs and where it is."""
+    path = managed_file(running) if managed else folder / "saved"
+    temporary = path if managed else folder / "temporary"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    await saved_as(running, temporary)
+    await leave(running, verb, path, managed=managed, temporary=temporary)
+    return path, temporary
 
 
 @asynccontextmanager
@@ -173,7 +211,9 @@ async def test_a_recorded_guest_that_was_not_let_run_is(short_tmp: Path) -> None
         assert await condition(rpc) == ("running", "restored", False)
 
 
-async def test_a_managed_save_that_no_domain_has_is_removed_at_the_next_start(short_tmp: Path) -> None:
+async def test_a_managed_save_that_its_domain_has_no_more_is_removed_at_the_next_start(
+    short_tmp: Path,
+) -> None:
     async with running_daemon(settings(short_tmp)) as running, running.client() as rpc:
         await rpc.call("save.manage", domain="test")
         kept = managed_file(running)
@@ -181,7 +221,7 @@ async def test_a_managed_save_that_no_domain_has_is_removed_at_the_next_start(sh
         stray.parent.mkdir()
         stray.write_text("of a domain that was undefined")
     async with second_life(short_tmp) as (running, rpc):
-        assert not stray.exists()
+        assert stray.exists()  # the store may be another one than that of its domain
         await rpc.call("domain.start", domain="test")
         kept.write_text("of a save that was resumed")
     async with second_life(short_tmp):
@@ -216,3 +256,49 @@ async def test_a_lost_connection_leaves_the_save_to_be_settled_before_the_next_c
     await rpc.call("domain.suspend", domain="test")
     assert operations(running.config.state_dir) == []
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("managed", [False, True])
+async def test_the_memory_of_a_guest_that_does_not_die_is_kept_until_it_does(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch, *, managed: bool
+) -> None:
+    async with running_daemon(settings(short_tmp)) as running:
+        path, temporary = await leave_whole(running, "save", short_tmp, managed=managed)
+    monkeypatch.setattr("virtsnapd.daemon.DRIVERS", {"test": Undying})
+    async with running_daemon(settings(short_tmp)) as running, running.client() as rpc:
+        with running.nothing_changes():
+            assert "Failed to terminate" in str(await rpc.refusal("domain.destroy", domain="test"))
+        assert savefile.is_whole(temporary, "i1")
+        monkeypatch.setattr(Undying, "dying", True)
+        await rpc.refusal("domain.suspend", domain="test")
+        assert await condition(rpc) == ("shutoff", "saved", managed)
+        assert savefile.is_whole(path, "i1")
+
+
+async def test_a_guest_that_ended_before_its_save_was_settled_is_saved(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_daemon(settings(short_tmp)) as running:
+        await leave_whole(running, "save", short_tmp, managed=True)
+    monkeypatch.setattr("virtsnapd.daemon.DRIVERS", {"test": Watchful})
+    async with second_life(short_tmp) as (running, rpc):
+        assert await condition(rpc) == ("shutoff", "saved", True)
+        await rpc.call("domain.start", domain="test")
+        assert memory(running) == MEMORY
+
+
+async def test_a_restored_guest_that_may_have_run_is_not_taken_for_saved(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Panicked(SimulatedDriver):
+        @override
+        async def resume(self, domain: Domain) -> None:
+            raise HypervisorError("Resetting the Virtual Machine is required")
+
+    async with running_daemon(settings(short_tmp)) as running:
+        path, _ = await leave_whole(running, "restore", short_tmp, managed=True)
+    monkeypatch.setattr("virtsnapd.daemon.DRIVERS", {"test": Panicked})
+    async with second_life(short_tmp) as (_, rpc):
+        assert await condition(rpc) == ("running", "unknown", False)
+        assert "resume it, or destroy it" in (await info(rpc))["needs_attention"]
+        assert not path.exists()

@@ -314,6 +314,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(path: Path) -> None:
         error = await store.commit(big)
         assert error is not None
         assert "full" in str(error)
+        assert error.cause == "SQLITE_FULL"
         assert [found.domain for found in store.published] == ["web"]
         assert seen == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import GROUPS, Command, CommandFailed, Option
+from virtsnap.cli.documents import current_folder
 from virtsnap.cli.help import all_help, by_group, command_facts, command_help, group_help
 from virtsnap.cli.run import Quit
 from virtsnap.cli.specs import items
@@ -74,8 +75,9 @@ def _cd(console: Console, arguments: Arguments) -> None:
 
 
 def _pwd(console: Console, arguments: Arguments) -> None:
-    console.out(f"{Path.cwd()}\n")
-    console.result({"folder": str(Path.cwd())})
+    folder = current_folder()
+    console.out(f"{folder}\n")
+    console.result({"folder": folder})
 
 
 def _quit(console: Console, arguments: Arguments) -> None:

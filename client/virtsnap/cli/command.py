@@ -69,6 +69,8 @@ class Command:
         return next((o for o in (*self.options, JSON) if o.name == name), None)
 
 
+MAX_DIGITS: Final = 19
+"""Of a number that fits into 64 bits; Python itself refuses to read very long ones."""
 JSON: Final = Option("json", "flag", "print one JSON document instead of text")
 DOMAIN: Final = Option("domain", "text", "name, id or UUID of a domain", required=True, completes="domain")
 NAME_OR_UUID: Final = Option("domain", "text", "name or UUID of a domain", required=True, completes="domain")
@@ -141,11 +143,12 @@ class Arguments:
         given = self._values.get(name)
         if given is None:
             return None
-        if not (given[0].isascii() and given[0].isdigit() and 0 < int(given[0]) < 2**31):
+        number = positive_number(given[0])
+        if number is None:
             raise CommandFailed(
                 f"Numeric value '{given[0]}' for <{name}> option is malformed or out of range"
             )
-        return int(given[0])
+        return number
 
     def exclude(self, one: str, *others: str) -> None:
         """Refuse options that contradict each other, in virsh's words.
@@ -165,6 +168,12 @@ class Arguments:
         """
         if self.flag(name):
             raise CommandFailed(f"Option --{name} is not supported: {reason}")
+
+
+def positive_number(text: str) -> int | None:
+    """Return the number that a text means, None when it is none that fits into a C int."""
+    digits = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if digits and 0 < int(text) < 2**31 else None
 
 
 @contextmanager

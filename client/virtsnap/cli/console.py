@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from virtsnap.blocking import connect
-from virtsnap.cli.command import CommandFailed
+from virtsnap.cli.command import CommandFailed, positive_number
 from virtsnap.cli.render import error_lines
 from virtsnap_protocol.errors import DomainNotFound, Error
 
@@ -87,7 +87,7 @@ class Console:
 
     def domain(self, name: str) -> BlockingDomain:
         """Return a handle of a domain: a number is an id if there is such, else a name, as in virsh."""
-        if (number := _id(name)) is not None:
+        if (number := positive_number(name)) is not None:
             try:
                 self.connection.domain(number).info()
             except DomainNotFound:
@@ -101,13 +101,13 @@ class Console:
         Raises:
             DomainNotFound: There is none.
         """
-        if "id" in by and (number := _id(given)) is not None:
+        if "id" in by and (number := positive_number(given)) is not None:
             with suppress(DomainNotFound):
                 return self.connection.domain(number).info().domain
         found = self.connection.domain(given).info().domain
         if ("uuid" in by and given.lower() == found.uuid) or ("name" in by and given == found.name):
             return found
-        raise DomainNotFound(given)
+        raise DomainNotFound(f"no domain with matching {' or '.join(by)} '{given}'", domain=given)
 
     def out(self, text: str) -> None:
         """Print data, as it is."""
@@ -146,11 +146,6 @@ class Console:
         )
         if self.json and (error or lines):
             self.result({"error": _wire(failure, lines)} | ({"hint": hint} if hint else {}))
-
-
-def _id(text: str) -> int | None:
-    """Return the id that a text can be."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**31 else None
 
 
 def _wire(failure: CommandFailed | Error, lines: list[str]) -> ErrorObject | dict[str, str]:

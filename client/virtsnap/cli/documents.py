@@ -1,7 +1,8 @@
-"""Reads the XML files that commands take."""
+"""The files that commands take: reads XML documents, and says where a path begins."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ def read_document(path: str) -> str:
     """
     try:
         data = sys.stdin.buffer.read(LIMIT + 1) if path == "-" else _head(Path(path))
+    except IsADirectoryError as error:  # which virsh opens
+        raise CommandFailed(f"Failed to read file '{path}': {error.strerror}") from error
     except OSError as error:
         raise CommandFailed(f"Failed to open file '{path}': {error.strerror}") from error
     if len(data) > LIMIT:
@@ -28,6 +31,18 @@ def read_document(path: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise CommandFailed(f"Failed to read file '{path}': not UTF-8 at byte {error.start}") from error
+
+
+def current_folder() -> str:
+    """Return the folder that file names are looked up in.
+
+    Raises:
+        CommandFailed: It is gone, or may not be looked at.
+    """
+    try:
+        return os.getcwd()  # noqa: PTH109 the kernel's spelling
+    except OSError as error:
+        raise CommandFailed(f"cannot get current directory: {error.strerror}") from error
 
 
 def _head(path: Path) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from virtsnap.cli.command import Command, Option
 from virtsnap.cli.render import STATES, table
 from virtsnap.cli.xpath import domain_title
@@ -32,14 +34,28 @@ _NEVER: Final = {"autostart": "no-autostart", "with-checkpoint": "without-checkp
 
 
 def _list(console: Console, arguments: Arguments) -> None:
-    arguments.exclude("table", "name", "id")
+    arguments.exclude("table", "name", "uuid", "id")
     found = console.connection.domains(flags=_flags(arguments)).domains
     domains = [domain for domain in found if _is_wanted(domain, arguments)]
     wanted = [option for option in ("uuid", "id", "name") if arguments.flag(option)]
     if wanted:
         for domain in domains:
+            if wanted == ["id"] and domain.id is None:
+                continue  # nothing to print: only beside something else there is a dash
             facts = {"id": _id(domain), "uuid": domain.uuid, "name": domain.name}
             console.out(" ".join(facts[option] for option in wanted) + "\n")
+    elif arguments.flag("title"):
+        titles = [_title(console, domain) for domain in domains]
+        _print_table(console, arguments, domains, titles)
+        console.result(
+            {
+                "domains": [
+                    {**msgspec.to_builtins(domain), "title": title}
+                    for domain, title in zip(domains, titles, strict=True)
+                ]
+            }
+        )
+        return
     else:
         _print_table(console, arguments, domains)
     console.result({"domains": domains})
@@ -71,13 +87,15 @@ def _is_wanted(domain: DomainInfo, arguments: Arguments) -> bool:
     return domain.state in wanted or not (wanted or arguments.flag("state-other"))
 
 
-def _print_table(console: Console, arguments: Arguments, domains: list[DomainInfo]) -> None:
+def _print_table(
+    console: Console, arguments: Arguments, domains: list[DomainInfo], titles: list[str] | None = None
+) -> None:
     header = ["Id", "Name", "State"]
     rows = [[_id(domain), domain.name, _state(domain, arguments)] for domain in domains]
-    if arguments.flag("title"):
+    if titles is not None:
         header.append("Title")
-        for row, domain in zip(rows, domains, strict=True):
-            row.append(_title(console, domain))
+        for row, title in zip(rows, titles, strict=True):
+            row.append(title)
     console.out(table(header, rows, bare=console.settings.quiet))
 
 

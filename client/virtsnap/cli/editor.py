@@ -26,13 +26,25 @@ class Draft:
     """A document that is being edited, in a folder that nobody else can look into.
 
     Editors leave backups and locks beside what they edit, and the document may hold secrets.
+
+    Raises:
+        CommandFailed: There is no place for it; nothing of it is left.
     """
 
     def __init__(self, text: str) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="virtsnap-"))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="virtsnap-"))
+        except OSError as error:
+            raise CommandFailed(f"failed to create temporary file: {error.strerror}") from error
         self.path = self._folder / "document.xml"
-        with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text.encode())
+        try:
+            with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text.encode())
+        except OSError as error:
+            self.discard()
+            raise CommandFailed(
+                f"write: {self.path}: failed to write to temporary file: {error.strerror}"
+            ) from error
 
     def edit(self) -> None:
         """Run the editor and wait for its end.

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from virtsnap.cli.command import Command, CommandFailed, Option
+from virtsnap.cli.command import MAX_DIGITS, Command, CommandFailed, Option
 from virtsnap.events import LostEvents
 from virtsnap_protocol.methods.event import Event, EventKind, Filter, Position
 
@@ -74,7 +74,7 @@ def _position(text: str | None) -> Position | None:
     if text is None:
         return None
     epoch, colon, seq = text.rpartition(":")
-    if not (colon and epoch and seq.isascii() and seq.isdigit()):
+    if not (colon and epoch and seq.isascii() and seq.isdigit() and len(seq) <= MAX_DIGITS):
         raise CommandFailed(f"'{text}' is not a position of the form EPOCH:SEQ")
     return Position(epoch=epoch, seq=int(seq))
 

@@ -62,8 +62,10 @@ def split(text: str) -> list[list[str]]:
     the end of a line away.
 
     Raises:
-        BadSyntax: A quote that does not end, or a backslash before nothing.
+        BadSyntax: A quote that does not end, a backslash before nothing, or a NUL, which no word can have.
     """
+    if "\0" in text:
+        raise BadSyntax("unexpected NUL character")
     commands = _scan(text)
     for words in commands:
         for word in words:

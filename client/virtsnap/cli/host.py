@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def _connect(console: Console, arguments: Arguments) -> None:
-    console.settings.uri = arguments.text("name") or console.settings.uri
-    console.settings.read_only = arguments.flag("readonly")
-    console.connect()
+    former = console.settings
+    console.settings = replace(
+        former, uri=arguments.text("name") or former.uri, read_only=arguments.flag("readonly")
+    )
+    try:
+        console.connect()
+    except CommandFailed as failure:
+        console.settings = former  # what follows goes where it went before, as in virsh
+        failure.fatal = False
+        raise
     console.result({})
 
 

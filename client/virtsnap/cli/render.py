@@ -107,7 +107,14 @@ def error_lines(error: Error) -> list[str]:
 
 
 def _problem_lines(error: Error) -> list[str]:
-    """Return a line for each problem; of the only one just its place when the message says the rest."""
+    """Return a line for each problem; of the only one just its place when the message says the rest.
+
+    Where the message lists them all, each on a line of its own with its number, nothing is left to say.
+    """
+    if len(error.problems) > 1 and all(
+        f": {problem.message}\n" in f"{error}\n" for problem in error.problems
+    ):
+        return []
     if len(error.problems) == 1 and str(error).endswith(error.problems[0].message):
         path = error.problems[0].path
         return [] if path in str(error) else [f"  at {path}"]

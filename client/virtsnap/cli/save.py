@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from virtsnap.cli.command import DOMAIN, Command, Option, explained
-from virtsnap.cli.documents import read_document
+from virtsnap.cli.documents import current_folder, read_document
 
 if TYPE_CHECKING:
     from virtsnap.cli.command import Arguments
@@ -25,7 +25,9 @@ def _flags(arguments: Arguments) -> list[SaveFlag]:
 
 def _absolute(path: str) -> str:
     """Return the path as the daemon sees it, whose folder is another; links stay for it to follow."""
-    return os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 a Path would lose `..` and double slashes
+    if path.startswith("/"):
+        return path
+    return os.path.join(current_folder(), path)  # noqa: PTH118 a Path would lose `..` and double slashes
 
 
 def _done(console: Console, arguments: Arguments, label: str) -> None:

@@ -98,11 +98,8 @@ def answer_shell(commands: Mapping[str, Command]) -> int:
         answer = _answer(commands, os.environ)
         with os.fdopen(_ANSWERS, "w", encoding="utf-8") as stream:
             stream.write(answer)
-    except (
-        OSError,
-        ValueError,
-    ):  # the script is not one of ours: it opened no such descriptor, or gave no number
-        return 1
+    except (OSError, ValueError):
+        return 1  # no script of ours: it opened no such descriptor, or gave no number
     return 0
 
 

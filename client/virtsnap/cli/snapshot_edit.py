@@ -190,7 +190,11 @@ def _answer(question: str) -> str:
 
 @contextmanager
 def _draft(console: Console, edit: _Edit) -> Iterator[Draft]:
-    """Yield the file to edit. It does not outlive the command, unless the user's work would be lost with it."""
+    """Yield the file to edit. It does not outlive the command, unless the user's work would be lost with it.
+
+    Raises:
+        CommandFailed: There is no place for it.
+    """
     from virtsnap.cli.editor import Draft  # noqa: PLC0415 it brings what no other command needs to start with
 
     draft = Draft(edit.original)
@@ -198,6 +202,7 @@ def _draft(console: Console, edit: _Edit) -> Iterator[Draft]:
     try:
         yield draft
     except CommandFailed as failure:
+        edit.unsaved = edit.unsaved and draft.path.exists()  # an editor may have removed it
         if edit.unsaved:
             failure.hint = kept
         raise

@@ -25,7 +25,8 @@ def _undefine(console: Console, arguments: Arguments) -> None:
     found = domain.info().domain
     for option in ("storage", "remove-all-storage"):
         arguments.refuse(option, _NO_POOLS)
-    if found.managed_save and not (arguments.flag("managed-save") or arguments.flag("nvram")):
+    asked = arguments.flag("managed-save") or arguments.flag("nvram")
+    if found.managed_save and not (asked or found.snapshots):
         # virsh's words and its conditions; the daemon refuses by itself, with more of them.
         raise CommandFailed("Refusing to undefine while domain managed save image exists")
     with explained(f"Failed to undefine domain '{name}'"):

@@ -166,7 +166,11 @@ class Driver(ABC):
         return domain.active
 
     async def drop(self, domain: Domain) -> None:  # noqa: B027 - where the record is all there is of a guest
-        """End the guest at once without reporting it (the caller does); do nothing when there is none."""
+        """End the guest at once without reporting it (the caller does); do nothing when there is none.
+
+        Raises:
+            OperationFailed: It does not die.
+        """
 
     # --- saved states ---
 

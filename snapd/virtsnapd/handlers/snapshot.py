@@ -21,8 +21,8 @@ from virtsnapd import snapshots
 from virtsnapd.access import require_secrets
 from virtsnapd.documents import read_document
 from virtsnapd.flags import exclude, require_supported, require_with
+from virtsnapd.models import listing
 from virtsnapd.models.alignment import align_disks
-from virtsnapd.models.listing import select
 from virtsnapd.models.redefine import prepare_edit, prepare_redefine
 from virtsnapd.models.snapshot import ParsedSnapshot, Snapshot, format_snapshot, parse_snapshot
 from virtsnapd.routing import handles
@@ -64,7 +64,7 @@ def describe(domain: Domain, snapshot: Snapshot, *, descendants: int | None = No
 def list_snapshots(context: Context, params: methods.ListParams) -> methods.ListResult:
     """List snapshots, parents before their children."""
     _, domain = context.domain(params.uri, params.domain)
-    found = select(domain.hierarchy.forest, params.flags, params.of)
+    found = listing.select(domain.hierarchy.forest, params.flags, params.of)
     end = None if params.limit is None else params.skip + params.limit
     return methods.ListResult(
         snapshots=[describe(domain, snapshot) for snapshot in found[params.skip : end]],
@@ -78,8 +78,8 @@ def list_snapshots(context: Context, params: methods.ListParams) -> methods.List
 def count(context: Context, params: methods.CountParams) -> methods.CountResult:
     """Count snapshots."""
     _, domain = context.domain(params.uri, params.domain)
-    found = select(domain.hierarchy.forest, params.flags, params.of)
-    return methods.CountResult(count=len(found), generation=domain.hierarchy.generation)
+    found = listing.count(domain.hierarchy.forest, params.flags, params.of)
+    return methods.CountResult(count=found, generation=domain.hierarchy.generation)
 
 
 @handles(methods.GET)
@@ -193,9 +193,17 @@ async def _redefine(
             stored_domain=domain.definitions.parsed,
             complete=hypervisor.driver.prepare,
         ),
+        beside=_stored_text(domain, domain.hierarchy.forest.find(parsed.snapshot.name)),
     )
     await snapshots.redefine(hypervisor, domain, prepared, current="current" in flags)
     return prepared.snapshot
+
+
+def _stored_text(domain: Domain, snapshot: Snapshot | None) -> str:
+    """Return the definition that a new document of the snapshot will be compared with."""
+    if snapshot is None or snapshot.domain is None:
+        return ""
+    return domain.definitions.facts(snapshot.domain).xml
 
 
 async def _take(
@@ -317,6 +325,7 @@ async def edit(context: Context, params: methods.EditParams) -> methods.InfoResu
                 stored_domain=domain.definitions.parsed,
                 complete=hypervisor.driver.prepare,
             ),
+            beside=_stored_text(domain, edited),
         )
         current = "current" in flags
         if "clone" in flags or prepared.snapshot.name == edited.name:

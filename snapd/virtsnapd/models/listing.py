@@ -52,6 +52,14 @@ def select(forest: Forest, flags: Collection[str], of: str | None = None) -> lis
     return found
 
 
+def count(forest: Forest, flags: Collection[str], of: str | None = None) -> int:
+    """Return how many snapshots `select` returns; of a whole domain without a filter it is known.
+
+    Raises: SnapshotNotFound.
+    """
+    return len(select(forest, flags, of)) if flags or of is not None else len(forest)
+
+
 def flags_cover(group: Collection[str], flags: Collection[str]) -> bool:
     """Return whether a group filters nothing: none of its flags is given, or all are."""
     given = sum(flag in flags for flag in group)

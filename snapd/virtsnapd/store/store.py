@@ -339,6 +339,5 @@ def _operation(driver: str, uuid: str, verb: Any, subject: bytes, **others: Any)
 
 
 def _storage_error(error: Exception) -> StorageError:
-    return StorageError(
-        str(error), cause=type(error).__name__, remedy="nothing was changed; see the disk's space"
-    )
+    name: str | None = getattr(error, "sqlite_errorname", None)  # only errors of SQLite itself have one
+    return StorageError(str(error), cause=name, remedy="nothing was changed; see the disk's space")

@@ -190,6 +190,19 @@ def test_titles_are_read_from_the_definitions(cli: Cli, daemon: FakeDaemon, seve
     )
 
 
+def test_json_says_in_which_ways_a_domain_may_be_named(cli: Cli) -> None:
+    error = cli.json("domname", "vm")["error"]
+    assert error["message"] == "Domain not found: no domain with matching id or uuid 'vm'"
+    assert error["data"]["domain"] == "vm"
+
+
+def test_json_of_a_list_with_titles_has_them(cli: Cli, daemon: FakeDaemon) -> None:
+    daemon.answers["domain.xml"] = lambda _: domain.XmlResult(xml="<domain><title>t</title></domain>")
+    listed = cli.json("list", "--all", "--title")["domains"]
+    assert [(each["name"], each["title"]) for each in listed] == [("vm", "t")]
+    assert "title" not in cli.json("list", "--all")["domains"][0]
+
+
 def test_a_domain_that_goes_while_titles_are_read_has_none(
     cli: Cli, daemon: FakeDaemon, several: list[Any]
 ) -> None:

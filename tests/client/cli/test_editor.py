@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 from typing import TYPE_CHECKING
@@ -38,6 +39,26 @@ def test_nothing_is_left_of_a_draft_that_is_discarded(draft: Draft, tmp_path: Pa
     draft.path.with_suffix(".swp").touch()
     draft.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_a_draft_for_which_there_is_no_space(tmp_path: Path, draft: Draft) -> None:
+    before = list(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, limits[1]))
+    try:
+        with pytest.raises(CommandFailed, match="failed to write to temporary file: File too large"):
+            Draft("<a/>")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_draft_for_which_there_is_no_folder_is_refused(
+    tmp_path: Path, draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(CommandFailed, match="failed to create temporary file: No such file or directory"):
+        Draft("<a/>")
 
 
 def test_the_editor_may_have_options_and_quoted_words(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,15 @@ def test_a_text_is_split_as_virsh_does(text: str, words: list[list[str]]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [('a "b', 'missing "'), ("a 'b", "missing '"), ("a\\", "dangling \\")]
+    ("text", "complaint"),
+    [
+        ('a "b', 'missing "'),
+        ("a 'b", "missing '"),
+        ("a\\", "dangling \\"),
+        ("a 'b\0'", "unexpected NUL character"),
+    ],
 )
-def test_what_is_not_ended_is_refused(text: str, complaint: str) -> None:
+def test_what_is_not_ended_or_no_text_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(BadSyntax) as caught:
         split(text)
     assert str(caught.value) == complaint

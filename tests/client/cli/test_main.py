@@ -126,6 +126,12 @@ def test_the_uri_comes_from_the_option_or_the_environment(
     ]
 
 
+def test_a_failed_connect_leaves_the_commands_after_it_where_they_were(cli: Cli, daemon: FakeDaemon) -> None:
+    status, out, err = cli("-c", "test:///default", "connect bogus; uri; connect bogus --readonly; uri")
+    assert (status, out.split()) == (0, ["test:///default", "test:///default"])
+    assert err.count("error: failed to connect to the hypervisor\n") == 2
+
+
 def test_read_only_goes_to_the_socket_beside(cli: Cli, daemon: FakeDaemon) -> None:
     status, _, err = cli("-r", "domstate", "vm")
     assert status == 1
@@ -311,6 +317,19 @@ def test_a_document_is_read_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"<domainsnapshot/>")))
     cli("snapshot-create", "vm", "-")
     assert daemon.asked[-1][1].xml == "<domainsnapshot/>"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("folder", "Failed to read file '{}': Is a directory"),
+        ("none", "Failed to open file '{}': No such file or directory"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_refused(cli: Cli, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path = f"{tmp_path}/{name}"
+    assert cli("define", path)[2] == f"error: {told.format(path)}\n"
 
 
 def test_a_document_that_is_not_text_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -108,6 +108,14 @@ def test_the_only_problem_is_not_told_twice() -> None:
     assert error_lines(named) == ["error: domain.list: $.a: wrong"]
 
 
+def test_problems_that_the_message_lists_are_not_told_twice() -> None:
+    problems = [Problem("/domain/a", "x is wrong"), Problem("/domain/b", "y is wrong")]
+    listed = InvalidParams("no\nline 1: x is wrong\nline 2: y is wrong", problems=problems)
+    assert error_lines(listed) == [f"error: {listed}"]
+    partly = InvalidParams("no: x is wrong", problems=problems)
+    assert error_lines(partly)[1:] == ["  /domain/a: x is wrong", "  /domain/b: y is wrong"]
+
+
 def test_the_only_problem_is_told_when_the_message_says_something_else() -> None:
     error = InvalidParams("no", problems=[Problem("/domain/os", "wrong")])
     assert error_lines(error) == ["error: no", "  /domain/os: wrong"]

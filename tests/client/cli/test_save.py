@@ -44,6 +44,18 @@ def test_a_file_is_looked_for_in_the_users_folder(
     assert asked == [f"{Path.cwd()}/../x.sav", f"{Path.cwd()}/x.sav"]
 
 
+def test_a_folder_that_is_gone_matters_to_files_in_it_alone(
+    cli: Cli, daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli("save", "vm", "/x.sav")[0] == 0
+    refusal = "error: cannot get current directory: No such file or directory\n"
+    assert cli("save vm x.sav; pwd; echo on") == (0, "\n\non\n", refusal * 2)
+
+
 @pytest.mark.parametrize(
     ("command", "method"),
     [("save vm /x", "save.create"), ("restore /x", "save.restore"), ("managedsave vm", "save.manage")],

@@ -181,6 +181,16 @@ def test_an_editor_that_writes_no_text_has_its_file_kept(
     assert err.endswith(f"not UTF-8 at byte 0\nhint: your changes are kept in '{draft}'\n")
 
 
+def test_nothing_is_said_to_be_kept_of_a_file_that_the_editor_removed(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "rm")
+    err = cli("snapshot-edit", "vm", "s1")[2]
+    assert err.startswith("error: Failed to open file '")
+    assert err.endswith("': No such file or directory\n")
+    assert list(folder.iterdir()) == []
+
+
 def changing(daemon: FakeDaemon) -> None:
     """Let somebody else change the document once while it is being edited."""
     documents = iter([XML])

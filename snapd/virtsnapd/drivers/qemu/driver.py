@@ -29,7 +29,7 @@ from virtsnapd.drivers.qemu.guest import (
     Guest,
     start_guest,
 )
-from virtsnapd.drivers.qemu.guests import Guests, hung_process
+from virtsnapd.drivers.qemu.guests import Guests, end_hung, hung_process
 from virtsnapd.drivers.qemu.pinning import pin
 from virtsnapd.drivers.qemu.probe import probe
 from virtsnapd.models.snapshot import check_snapshot_name
@@ -195,6 +195,8 @@ class QemuDriver(Driver):
         guest = self._guests.find(domain)
         if guest is not None:
             await self._guests.drop(guest)
+        elif (hung := hung_process(domain)) is not None:
+            await end_hung(hung)
 
     # --- saved states ---
 

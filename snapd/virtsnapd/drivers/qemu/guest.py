@@ -125,12 +125,10 @@ class Guest:
             self.process.kill()
             with trio.move_on_after(END_SECONDS):
                 await self.process.wait_ended()
-            ended = self.process.ended()
-            await self.aclose()
-        if not ended:  # in the kernel's hands, as with a dead network disk
-            raise OperationFailed(
-                f"Failed to terminate process {self.process.pid} with SIGKILL: Device or resource busy"
-            )
+            try:
+                require_ended(self.process)
+            finally:
+                await self.aclose()
 
     async def abandon(self) -> None:
         """Fail what waits for its monitor, and take it for running from now on: nobody can tell."""
@@ -143,6 +141,18 @@ class Guest:
         with trio.CancelScope(shield=True):
             await self.monitor.aclose()
             await self.process.aclose()
+
+
+def require_ended(killed: GuestProcess) -> None:
+    """Refuse to go on as if a guest that was killed had ended.
+
+    Raises:
+        OperationFailed: It is in the kernel's hands, as with a dead network disk.
+    """
+    if not killed.ended():
+        raise OperationFailed(
+            f"Failed to terminate process {killed.pid} with SIGKILL: Device or resource busy"
+        )
 
 
 async def start_guest(nursery: trio.Nursery, uuid: str, folder: GuestFolder, argv: Sequence[str]) -> Guest:

@@ -11,7 +11,15 @@ import trio
 from virtsnap_protocol.errors import Error, OperationFailed
 from virtsnapd.domain import Domain, Transition
 from virtsnapd.drivers.qemu import process, saving
-from virtsnapd.drivers.qemu.guest import Guest, GuestFolder, find_guest, wait_guest, wait_jobs_concluded
+from virtsnapd.drivers.qemu.guest import (
+    END_SECONDS,
+    Guest,
+    GuestFolder,
+    find_guest,
+    require_ended,
+    wait_guest,
+    wait_jobs_concluded,
+)
 from virtsnapd.drivers.qemu.monitor import MonitorError
 from virtsnapd.drivers.qemu.process import GuestIdentity, GuestProcess
 from virtsnapd.store import OperationRow
@@ -121,9 +129,9 @@ class Guests:
             guest = await wait_guest(self.nursery, domain.uuid, self.folder(domain.uuid), hung)
         finally:
             await hung.aclose()
-        async with domain.lock.wait("a guest that had not answered"):
-            known = self._domains.get(domain.uuid) is domain and domain.row.runtime == runtime
-            try:
+        try:
+            async with domain.lock.wait("a guest that had not answered"):
+                known = self._domains.get(domain.uuid) is domain and domain.row.runtime == runtime
                 if guest is not None and known:
                     self.adopt(guest)
                     await self._domains.need_attention(domain, None)
@@ -132,8 +140,10 @@ class Guests:
                     await guest.aclose()
                 elif known:
                     await self._domains.stopped(domain, CRASHED)
-            except Error as error:
-                log.error("%s: what became of it cannot be recorded: %s", domain.name, error)  # noqa: TRY400
+        except Error as error:
+            log.error("%s: what became of it cannot be recorded: %s", domain.name, error)  # noqa: TRY400
+            if guest is not None and self.find(domain) is not guest:
+                await guest.aclose()
 
     async def _record_lost(self, domain: Domain) -> None:
         """Record that the guest ended while no daemon ran."""
@@ -198,14 +208,14 @@ class Guests:
         domain = self._domains.get(guest.uuid)
         if domain is None or ending is None:
             return
-        async with domain.lock.wait("the guest's own end"):
-            if self._by_uuid.get(guest.uuid) is guest:
-                level = logging.INFO if ending is POWERED_OFF else logging.WARNING
-                log.log(level, "%s: its guest ended by itself: %s", domain.name, ending.reason)
-                try:
+        try:
+            async with domain.lock.wait("the guest's own end"):
+                if self._by_uuid.get(guest.uuid) is guest:
+                    level = logging.INFO if ending is POWERED_OFF else logging.WARNING
+                    log.log(level, "%s: its guest ended by itself: %s", domain.name, ending.reason)
                     await self.end(guest, domain, ending)
-                except Error as error:  # a full disk: the domain stays listed, and destroy records the end
-                    log.error("%s: its end cannot be recorded: %s", domain.name, error)  # noqa: TRY400
+        except Error as error:  # a full disk: the domain stays listed, and destroy records the end
+            log.error("%s: its end cannot be recorded: %s", domain.name, error)  # noqa: TRY400
 
     async def _wait_ending(self, guest: Guest) -> Transition | None:
         """Return how the guest ended; None when the daemon ends first."""
@@ -227,9 +237,12 @@ class Guests:
         domain = self._domains.get(guest.uuid)
         if domain is not None and domain.row.state == "running":
             log.error("%s: paused by an input/output error of disk %s", domain.name, event.data.get("device"))
-            async with domain.lock.wait("the guest's own pause"):
-                if self._by_uuid.get(guest.uuid) is guest:
-                    await self._record_found_state(domain, guest)
+            try:
+                async with domain.lock.wait("the guest's own pause"):
+                    if self._by_uuid.get(guest.uuid) is guest:
+                        await self._record_found_state(domain, guest)
+            except Error as error:  # an earlier outcome cannot be recorded: neither can this one
+                log.error("%s: its pause cannot be recorded: %s", domain.name, error)  # noqa: TRY400
 
     async def end(self, guest: Guest, domain: Domain, transition: Transition) -> None:
         """End a guest and report it."""
@@ -242,6 +255,22 @@ class Guests:
         """End a guest without reporting it."""
         self._by_uuid.pop(guest.uuid, None)
         await guest.end()
+
+
+async def end_hung(hung: GuestProcess) -> None:
+    """End a guest that does not answer, and let go of it.
+
+    Raises:
+        OperationFailed: It does not die: see `require_ended`.
+    """
+    with trio.CancelScope(shield=True):
+        try:
+            hung.kill()
+            with trio.move_on_after(END_SECONDS):
+                await hung.wait_ended()
+            require_ended(hung)
+        finally:
+            await hung.aclose()
 
 
 def hung_process(domain: Domain) -> GuestProcess | None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from virtsnap_protocol.errors import ConfigUnsupported, Error
+from virtsnap_protocol.errors import ConfigUnsupported, Error, Problem
 from virtsnapd.models.abi.attachments import ATTACHED
 from virtsnapd.models.abi.completion import completed
 from virtsnapd.models.abi.devices import GENERAL
@@ -24,7 +24,6 @@ from virtsnapd.models.abi.system import IDENTITY, MEMORY, SYSINFO, SYSTEM, VCPUS
 from virtsnapd.models.abi.video import VIDEO
 
 if TYPE_CHECKING:
-    from virtsnap_protocol.errors import Problem
     from virtsnapd.models.abi.rule import Rule
     from virtsnapd.models.domain import DomainDefinition
 
@@ -53,6 +52,10 @@ RULES: Final[tuple[Rule, ...]] = (
 """All that is compared, in the order of libvirt."""
 
 
+MAX_PROBLEMS: Final = 1000
+"""An error has to fit into a frame, whatever two documents hold."""
+
+
 def replacement(
     stored: DomainDefinition, given: DomainDefinition, complete: Completion | None = None
 ) -> DomainDefinition:
@@ -73,6 +76,9 @@ def replacement(
         except Error:
             log.debug("%s: compared as it stands, for it cannot be completed", given.name)
     if problems := differences(old, new):
+        more = len(problems) - MAX_PROBLEMS
+        if more > 0:
+            problems[MAX_PROBLEMS:] = [Problem("/domain", f"and {more} more differences")]
         raise ConfigUnsupported(problems[0].message, problems=problems)
     return new
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from lxml import etree
@@ -35,9 +36,7 @@ _MAX_INDEX: Final = 255
 def completed(definition: DomainDefinition) -> Element:
     """Return a copy of the <domain> with all of it; what the document says is left as it is."""
     root = copy.deepcopy(definition.element)
-    devices = root.find("devices")
-    if devices is None:
-        devices = etree.SubElement(root, "devices")
+    devices = _one_devices(root)
     if definition.os_type == "hvm":
         _join_console_and_serial(devices)
     _number_ports(devices)
@@ -52,6 +51,16 @@ def completed(definition: DomainDefinition) -> Element:
         etree.SubElement(devices, "video")
     _add_controllers(devices)
     return root
+
+
+def _one_devices(root: Element) -> Element:
+    """Return the <devices> of a definition; of several, which libvirt reads as one, the first gets what they hold."""
+    found = root.findall("devices")
+    devices = found[0] if found else etree.SubElement(root, "devices")
+    for other in found[1:]:
+        devices.extend(list(other))
+        root.remove(other)
+    return devices
 
 
 def _join_console_and_serial(devices: Element) -> None:
@@ -118,12 +127,11 @@ def _place_host_disks(devices: Element) -> None:
         *devices.iterfind("hostdev[@type='scsi']"),
     ]
     taken = {_seat(device) for device in on_scsi if _is_on_scsi(device)}
+    seats = (divmod(place, _SLOTS["scsi"][1]) for place in count())
+    free = (seat for seat in seats if seat not in taken)
     for device in devices.iterfind("hostdev[@type='scsi']"):
         if device.find("address") is None:
-            units = _SLOTS["scsi"][1]
-            free = next(n for n in range(len(on_scsi) + 1) if divmod(n, units) not in taken)
-            controller, unit = divmod(free, units)
-            taken.add((controller, unit))
+            controller, unit = next(free)
             _set_drive(device, controller, 0, unit)
 
 
@@ -167,12 +175,18 @@ def _add_controllers(devices: Element) -> None:
     needed = [(_SEATED[rank], place) for rank, place in sorted(set(_needed(devices)))]
     # those of drives come before the open ones are numbered, the others after
     _add_missing(devices, [seat for seat in needed if seat[0] not in _SPARSE], present)
+    free: dict[str, Iterator[int]] = {}
     for controller, kind in open_ones:
         taken = present.setdefault(kind, set())
-        free = next(n for n in range(len(devices) + 1) if n not in taken)
-        controller.set("index", str(free))
-        taken.add(free)
+        place = next(free.setdefault(kind, _free(taken)))
+        controller.set("index", str(place))
+        taken.add(place)
     _add_missing(devices, needed, present)
+
+
+def _free(taken: set[int | str]) -> Iterator[int]:
+    """Yield the numbers that are not taken, each once."""
+    return (number for number in count() if number not in taken)
 
 
 def _add_missing(devices: Element, seats: list[tuple[str, int]], present: dict[str, set[int | str]]) -> None:
@@ -185,15 +199,22 @@ def _add_missing(devices: Element, seats: list[tuple[str, int]], present: dict[s
 
 def _needed(devices: Element) -> Iterator[tuple[int, int]]:
     """Yield the types (by their place in `_SEATED`) and numbers of the controllers that something sits on."""
+    highest: dict[int, int] = {}
     for device in devices:
         kind = _seat_kind(device)
         if kind not in _SEATED:
             continue
+        rank = _SEATED.index(kind)
         address = next(device.iterchildren("address"), None)
         index = number_or_text("0" if address is None else address.get("controller", "0"))
-        if isinstance(index, int):
-            first = index if kind in _SPARSE else 0
-            yield from ((_SEATED.index(kind), place) for place in range(first, min(index, _MAX_INDEX) + 1))
+        if not isinstance(index, int):
+            continue
+        if kind not in _SPARSE:
+            highest[rank] = max(highest.get(rank, -1), min(index, _MAX_INDEX))
+        elif 0 <= index <= _MAX_INDEX:
+            yield rank, index
+    for rank, last in highest.items():
+        yield from ((rank, place) for place in range(last + 1))
 
 
 def _seat_kind(device: Element) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from virtsnap_protocol.errors import Problem
 from virtsnapd.models.abi.rule import GUARDED, Field, Group, Part, Rule, Several
-from virtsnapd.models.abi.values import lower, number, size
+from virtsnapd.models.abi.values import MAX_VCPUS, lower, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,10 +27,6 @@ def _initial_memory(element: Element) -> str | None:
     if total is None or not all(value and value.isdigit() for value in (total, *devices)):
         return total
     return str(int(total) - sum(int(value or "0") for value in devices))
-
-
-MAX_VCPUS: Final = 16384
-"""More than any hypervisor has (libvirt's VIR_DOMAIN_CPUMASK_LEN); keeps a document's number from costing memory."""
 
 
 def _online(element: Element) -> Mapping[str, str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from virtsnapd.models.abi.rule import Reader
     from virtsnapd.models.document import Element
 
+MAX_VCPUS: Final = 16384
+"""More than any hypervisor has (libvirt's VIR_DOMAIN_CPUMASK_LEN); keeps a document's number from costing memory."""
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -35,15 +37,17 @@ def lower(text: str) -> str:
 
 
 def positions(text: str) -> str:
-    """Return a list such as ``0-2,^1,5`` with each member by itself: ``0,2,5``."""
-    members: set[int] = set()
+    """Return a list of virtual CPUs such as ``5,0-3,^3`` in order and as short as it can be: ``0-2,5``."""
+    members = 0  # a bit for each: a text has room for many long ranges
     for word in text.replace(" ", "").split(","):
         match = re.fullmatch(r"(\^?)([0-9]{1,6})(?:-([0-9]{1,6}))?", word)
-        if match is None:
+        first, last = (int(match[2]), int(match[3] or match[2])) if match else (0, MAX_VCPUS)
+        if match is None or last >= MAX_VCPUS:
             return text.strip()
-        span = range(int(match[2]), int(match[3] or match[2]) + 1)
-        members = members.difference(span) if match[1] else members.union(span)
-    return ",".join(map(str, sorted(members)))
+        span = (1 << max(last + 1 - first, 0)) - 1 << first
+        members = members & ~span if match[1] else members | span
+    spans = [(run.start(), run.end() - 1) for run in re.finditer("1+", f"{members:b}"[::-1])]
+    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in spans)
 
 
 def number_of_bytes(element: Element, *, default_unit: str = "KiB") -> int | None:

@@ -13,6 +13,7 @@ import trio
 
 from tests.support.guest import Serial, make_disk
 from tests.support.qemu_host import (
+    START_SECONDS,
     LocalDaemon,
     TickDomain,
     kill_and_wait,
@@ -28,6 +29,7 @@ from virtsnap_protocol.errors import (
     HypervisorError,
     OperationFailed,
     OperationInvalid,
+    StorageError,
     SystemFailure,
 )
 
@@ -161,6 +163,28 @@ async def test_a_qemu_that_is_killed_has_crashed(daemon: LocalDaemon, tick: Tick
     await daemon.wait_said("stopped crashed")
     assert await state_of(vm) == ("shutoff", "crashed")
     assert (await vm.start()).domain.state == "running"
+
+
+async def test_a_guest_whose_end_cannot_be_recorded_takes_nobody_along(
+    daemon: LocalDaemon, tick: TickDomain
+) -> None:
+    await daemon.define(tick.xml)
+    vm = daemon.domain("tick")
+    await vm.start()
+    lock, tried = daemon.hypervisor.domains.find("tick").lock, trio.Event()
+
+    async def full() -> None:
+        tried.set()
+        raise StorageError("database or disk is full")
+
+    lock.debt = full
+    kill_and_wait(*pids(daemon))
+    with trio.fail_after(START_SECONDS):
+        await tried.wait()
+    assert (await vm.info()).domain.state == "running"
+    lock.debt = None
+    await vm.destroy()
+    assert (await vm.info()).domain.state == "shutoff"
 
 
 async def test_a_transient_domain_goes_with_a_qemu_that_is_killed(

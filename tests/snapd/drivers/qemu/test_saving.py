@@ -276,6 +276,26 @@ async def test_a_daemon_that_gives_up_on_a_guest_that_hangs_leaves_the_save_to_t
         await assert_goes_on(tick, written)
 
 
+async def test_a_guest_that_would_not_die_after_it_was_saved_is_saved(
+    daemon: LocalDaemon, tick: TickDomain, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm, written = await run_and_write(daemon, tick)
+
+    async def stay(guest: Guest) -> None:
+        os.kill(guest.process.pid, signal.SIGSTOP)
+        await guest.aclose()
+        raise OperationFailed("Failed to terminate process")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Guest, "end", stay)
+        with pytest.raises(OperationFailed, match="Failed to terminate"):
+            await vm.save(str(path))
+    await daemon.wait_said("stopped saved")
+    assert pids(daemon) == []
+    await daemon.restore(str(path))
+    await assert_goes_on(tick, written)
+
+
 class Memory:
     """A saved state that is at its end."""
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.snapd.models.samples import disk_xml, domain
 from virtsnapd.models.abi import differences
 from virtsnapd.models.abi.completion import completed
+from virtsnapd.models.abi.values import positions
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 DRIVE = "<address type='drive' controller='{}' bus='{}' target='0' unit='{}'/>"
 HOST_DISK = (
@@ -96,3 +104,55 @@ def test_the_definition_itself_is_left_as_it_is() -> None:
 def test_an_address_in_a_document_cannot_make_controllers_without_end() -> None:
     root = completed(domain(disk("sda", "scsi", DRIVE.format(10**9, 0, 0))))
     assert len(root.findall("devices/controller")) == 256
+
+
+def test_several_lists_of_devices_are_read_as_one() -> None:
+    split = disk("sda", "scsi") + "</devices><devices>" + disk("sdb", "scsi")
+    assert said_by_both(disk("sda", "scsi") + disk("sdb", "scsi"), split) == []
+
+
+def steps(devices: str) -> int:
+    """Return how many lines are run to complete a definition, each turn of a loop by itself."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ANN401 the interpreter's
+        nonlocal counted
+        counted += 1
+        return count
+
+    definition = domain(devices)
+    former = sys.gettrace()
+    sys.settrace(count)
+    try:
+        completed(definition)
+    finally:
+        sys.settrace(former)
+    return counted
+
+
+@pytest.mark.parametrize("device", ["<controller type='usb'/>", "<hostdev type='scsi'/>"])
+def test_twice_as_many_devices_are_twice_the_work(device: str) -> None:
+    assert steps(device * 600) < 2.2 * steps(device * 300)
+
+
+def test_a_high_address_is_no_more_work_for_each_device_that_has_it() -> None:
+    high, low = (HOST_DISK.format(DRIVE.format(controller, 0, 0)) for controller in (255, 0))
+    assert steps(high * 100) < 2 * steps(low * 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("0-2,^1,5", "0,2,5"),
+        (" 3, 1 ,2", "1-3"),
+        ("5-3", ""),
+        ("^1,0-2", "0-2"),
+        ("", ""),
+        ("16383", "16383"),
+        ("0-16384", "0-16384"),
+        ("x", "x"),
+        (",".join(["0-16383"] * 10_000), "0-16383"),
+    ],
+)
+def test_a_list_of_virtual_cpus_is_read_in_any_order(text: str, meant: str) -> None:
+    assert positions(text) == meant

@@ -9,7 +9,7 @@ from tests.support import abi
 from tests.support.qemu_golden import CASES, MACHINES, defined, given
 from virtsnap_protocol.errors import ConfigUnsupported, Problem
 from virtsnapd.drivers.qemu.pinning import pin
-from virtsnapd.models.abi import replacement
+from virtsnapd.models.abi import MAX_PROBLEMS, replacement
 from virtsnapd.models.domain import DomainDefinition
 
 CARD = "<interface type='user'>{}</interface>"
@@ -40,6 +40,22 @@ def test_the_refusal_has_the_first_message_and_all_problems() -> None:
             "/domain/devices/disk/target/@dev", "Target disk vdb does not match source vda", "vda", "vdb"
         ),
     ]
+
+
+def test_an_error_stays_small_enough_to_be_sent() -> None:
+    many = MAX_PROBLEMS + 5
+
+    def cards(digit: int) -> DomainDefinition:
+        macs = (
+            f"<mac address='52:54:0{digit}:00:{number >> 8:02x}:{number & 255:02x}'/>"
+            for number in range(many)
+        )
+        return domain("".join(CARD.format(mac) for mac in macs))
+
+    with pytest.raises(ConfigUnsupported) as refused:
+        replacement(cards(0), cards(1))
+    assert len(refused.value.problems) == MAX_PROBLEMS + 1
+    assert refused.value.problems[-1].message == "and 5 more differences"
 
 
 def test_what_the_guest_cannot_see_is_replaced() -> None:
