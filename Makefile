@@ -13,7 +13,7 @@ demo: run-packages .venv/installed
 	$(PYTHON) -m tests.end_to_end.demo
 
 test: run-packages test-packages .venv/installed
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 benchmarks: run-packages bench-packages .venv/installed
 	$(PYTHON) -m tests.benchmarks

@@ -143,7 +143,7 @@ async def test_a_conversation_that_breaks_off_is_no_concern(rpc: Rpc, host: Host
         ({"domain": "test", "xml": "", "uri": "no uri"}, {"$.uri"}),
         ({"domain": "test", "xml": "", "force": True, "Xml": ""}, {"$.force", "$.Xml"}),
     ],
-    ids=lambda value: repr(value)[:60],
+    ids=lambda value: repr(value if isinstance(value, dict) else sorted(value))[:60],
 )
 async def test_wrong_parameters_are_all_named(rpc: Rpc, params: dict[str, Any], paths: set[str]) -> None:
     error = await rpc.refusal("snapshot.create", **params)

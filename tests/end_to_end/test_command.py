@@ -120,7 +120,10 @@ async def test_a_managed_save_shows_until_the_next_start(running: Running) -> No
     assert out.endswith(" -    test   saved\n\n")
     with running.nothing_changes():
         refused = await said("undefine test --snapshots-metadata")
-    assert refused[2] == "error: Refusing to undefine while domain managed save image exists\n"
+    assert refused[2] == (
+        "error: Failed to undefine domain 'test'\n"
+        "error: Requested operation is not valid: Refusing to undefine while domain managed save image exists\n"
+    )
     assert (await said("-q", "start test; list --all --name --with-managed-save")) == (0, "", "")
 
 
