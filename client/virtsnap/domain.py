@@ -113,9 +113,9 @@ class DomainVerbs:
         )
 
     @verb(saving.DISCARD)
-    def remove_managed_save(self) -> saving.DomainParams:
+    def remove_managed_save(self) -> domain.DomainParams:
         """Remove the managed save, so that the next start boots."""
-        return saving.DomainParams(domain=self.name)
+        return domain.DomainParams(domain=self.name)
 
     @verb(domain.START)
     def start(

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from virtsnap_protocol.method import FLAGS_MAX, DomainRef, Empty, Method, Params, Uri
-from virtsnap_protocol.methods.domain import InfoResult
+from virtsnap_protocol.methods.domain import DomainParams, InfoResult
 
 SaveFlag = Literal["bypass-cache", "running", "paused"]
 """virDomainSaveRestoreFlags, in the order of their bits: how to write, and the state to restore to."""
@@ -16,13 +16,6 @@ FilePath = Annotated[
     str,
     msgspec.Meta(min_length=1, max_length=4096, pattern="^/", description="An absolute path on the host."),
 ]
-
-
-class DomainParams(Params, frozen=True, kw_only=True):
-    """Names one domain."""
-
-    domain: DomainRef
-    uri: Uri | None = None
 
 
 class CreateParams(Params, frozen=True, kw_only=True):

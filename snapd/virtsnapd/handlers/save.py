@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from virtsnap_protocol.errors import OperationInvalid
 from virtsnap_protocol.method import Empty
 from virtsnap_protocol.methods import save as methods
-from virtsnap_protocol.methods.domain import InfoResult
+from virtsnap_protocol.methods.domain import DomainParams, InfoResult
 from virtsnapd import saves
 from virtsnapd.domain import require_active
 from virtsnapd.flags import exclude
@@ -65,7 +65,7 @@ async def manage(context: Context, params: methods.ManageParams) -> Empty:
 
 
 @handles(methods.DISCARD)
-async def discard(context: Context, params: methods.DomainParams) -> Empty:
+async def discard(context: Context, params: DomainParams) -> Empty:
     """Remove a domain's managed save."""
     hypervisor, domain = context.domain(params.uri, params.domain)
     async with domain.lock.hold(methods.DISCARD.name, who=str(context.caller), long=False):
