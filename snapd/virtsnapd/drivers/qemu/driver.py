@@ -160,9 +160,7 @@ class QemuDriver(Driver):
         hung = hung_process(domain)
         with trio.CancelScope(shield=True):
             if hung is not None:
-                hung.kill()
-                await hung.wait_ended()
-                await hung.aclose()
+                await end_hung(hung)
             await self.context.domains.stopped(domain, transition)
 
     @override

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
@@ -166,6 +167,7 @@ class SimulatedDriver(Driver):
         self.contents(domain).saved.pop(snapshot.tag, None)
 
 
+@cache
 def _shipped(name: str) -> str:
     """Return a document that is the same on every host."""
     return resources.files(__package__).joinpath(name).read_text()
